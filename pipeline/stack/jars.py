@@ -60,7 +60,7 @@ KAFKA = JarSet("kafka", ("org.apache.kafka:kafka_2.13:4.2.0", "org.slf4j:slf4j-s
 SPARK = JarSet(
     "spark",
     ("io.delta:delta-spark_4.2_2.13:4.4.0", "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"),
-    16,
+    12,
     beside_pyspark=True,
 )
 
