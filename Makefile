@@ -1,0 +1,64 @@
+# Sluice from a fresh clone. Needed beforehand: Python >= 3.11, Java >= 17 (a JRE is enough) and make.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+NEED := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+# The first interpreter that is new enough and can make an environment; `make PYTHON=/path/to/python` decides otherwise.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $(NEED) >/dev/null 2>&1 && echo $$p && break; done)
+JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check bench clean need-python need-java
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed jars ## install everything into .venv and resolve the jars
+
+run: install ## start the whole stack with the demo provider, send requests through it, show what the tables say
+	@exec $(BIN)/sluice up --demo
+
+test: $(VENV)/installed-dev jars ## install and run the whole test suite, real broker and real Spark included
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-dev ## ruff, formatting, types, import rules: seconds, no JVM
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/installed-dev jars ## the benchmark against LiteLLM's proxy
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## remove .venv and all caches (the data folder .sluice stays)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: jars
+jars: need-java
+	@$(BIN)/python -m pipeline.stack.jars
+
+$(VENV)/installed: pyproject.toml constraints.txt | need-python need-java
+	@echo "installing into $(VENV) (once; some minutes on a slow line)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing what tests and checks need"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+need-python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c $(NEED) >/dev/null 2>&1 || { \
+	  echo "Sluice needs Python >= 3.11 with venv and pip, and found none: apt-get install python3.11 python3.11-venv" >&2; \
+	  echo "(or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+
+need-java:
+	@version=$$("$(JAVA)" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1); \
+	if [ -z "$$version" ]; then \
+	  echo "Sluice needs Java >= 17 and '$(JAVA)' is none: apt-get install openjdk-17-jre-headless" >&2; exit 1; \
+	elif [ "$$version" -lt 17 ]; then \
+	  echo "Sluice needs Java >= 17, but '$(JAVA)' is version $$version: apt-get install openjdk-17-jre-headless" >&2; exit 1; \
+	fi
