@@ -37,7 +37,7 @@ clean: ## remove .venv and all caches (the data folder .sluice stays)
 
 .PHONY: jars
 jars: need-java
-	@$(BIN)/python -m pipeline.stack.jars
+	@$(BIN)/python -c 'from pipeline.stack import jars; jars.kafka_jars(); jars.spark_jars()'
 
 $(VENV)/installed: pyproject.toml constraints.txt | need-python need-java
 	@echo "installing into $(VENV) (once; some minutes on a slow line)"
