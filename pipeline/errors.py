@@ -75,7 +75,10 @@ class AlreadyExists(SluiceError):
 
 
 class RateLimited(SluiceError):
+    """`remaining` is what the limit that refused has left, for the x-ratelimit-* headers."""
+
     status_code, error_code = 429, "REQUEST_LIMIT_EXCEEDED"
+    remaining: dict[str, int] | None = None
 
 
 class Abandoned(SluiceError):

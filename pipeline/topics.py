@@ -18,13 +18,14 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as the admin creates it. `retention_ms` None: compacted, kept for ever."""
+    """One topic as the admin creates it. `retention_ms` None: compacted, kept for ever; `compacted` with a time: both."""
 
     name: str
     key: str
     partitions: int
     retention_ms: int | None
     log_append_time: bool = False
+    compacted: bool = False
     extra_config: dict[str, str] = field(default_factory=dict)
 
     def config(self) -> dict[str, str]:
@@ -33,7 +34,7 @@ class Topic:
         if self.retention_ms is None:
             config["cleanup.policy"] = "compact"
         else:
-            config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+            config |= {"cleanup.policy": "compact,delete" if self.compacted else "delete", "retention.ms": str(self.retention_ms)}
             # Retention only removes whole closed segments, so a segment may not stay open longer than what it holds.
             config["segment.ms"] = str(max(min(self.retention_ms, DAY_MS), 60_000))
         if self.log_append_time:

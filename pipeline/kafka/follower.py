@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,6 +20,8 @@ from pipeline.topics import Topic
 
 log = logging.getLogger(__name__)
 KEPT_REVISIONS = 16
+# The one writer of a followed topic writes the number of the change here; in a deletion it stands nowhere else.
+REVISION_HEADER = "sluice-revision"
 
 
 class Revised(Protocol):
@@ -38,6 +40,8 @@ class Follower(Generic[T]):
     def __init__(self, settings: Settings, topic: Topic, decode: Callable[[bytes], T]) -> None:
         self.bad: dict[str, str] = {}
         self._settings, self._topic, self._decode = settings, topic, decode
+        self._seen_revision = 0
+        self._position = 0
         self._newest: dict[str, T] = {}
         self._history: dict[str, dict[int, T]] = {}
         self._changed = asyncio.Condition()
@@ -45,7 +49,7 @@ class Follower(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def get(self, key: str, revision: int = 0) -> T | None:
-        """The value of `key`: of that revision where it is still remembered, else the newest; None where there is none."""
+        """The value of `key`: of that revision where it is still remembered (a deleted key's too), else the newest, or None."""
         if revision:
             of_revision = self._history.get(key, {}).get(revision)
             if of_revision is not None:
@@ -55,6 +59,10 @@ class Follower(Generic[T]):
     def all(self) -> list[T]:
         """The newest value of every key, sorted by key."""
         return [self._newest[key] for key in sorted(self._newest)]
+
+    def items(self) -> list[tuple[str, T]]:
+        """Every key with its newest value, sorted by key."""
+        return [(key, self._newest[key]) for key in sorted(self._newest)]
 
     async def start(self) -> None:
         """Connect and read up to the present end; returns when `get` tells the truth. Raises KafkaError."""
@@ -67,7 +75,8 @@ class Follower(Generic[T]):
         self._consumer.assign([partition])
         await self._consumer.seek_to_beginning(partition)
         end = (await self._consumer.end_offsets([partition]))[partition]
-        while await self._consumer.position(partition) < end:
+        self._position = await self._consumer.position(partition)
+        while self._position < end:
             await self._read_some()
         self._task = asyncio.create_task(self._run(), name=f"follow {self._topic.name}")
 
@@ -79,6 +88,14 @@ class Follower(Generic[T]):
         if self._consumer:
             await self._consumer.stop()
 
+    async def catch_up(self, timeout_s: float = 10.0) -> None:
+        """Wait until everything that was in the topic when this was called has been read. Raises TimeoutError, KafkaError."""
+        assert self._consumer is not None
+        partition = TopicPartition(self._topic.name, 0)
+        end = (await self._consumer.end_offsets([partition]))[partition]
+        if not await self.wait_until(lambda: self._position >= end, timeout_s):
+            raise TimeoutError(f"{self._topic.name} could not be read to its end in {timeout_s} s")
+
     async def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition()`, looked at after each change; False where `timeout_s` passed first."""
         try:
@@ -89,12 +106,14 @@ class Follower(Generic[T]):
             return False
 
     async def wait_for_revision(self, key: str, revision: int, timeout_s: float) -> bool:
-        """Wait until `key` is at `revision` or beyond (a deletion is seen as the key's absence)."""
+        """Wait until the change `revision` of `key` has been read here; later changes of other keys prove it too."""
         if self._reached(key, revision):
             return True
         return await self.wait_until(lambda: self._reached(key, revision), timeout_s)
 
     def _reached(self, key: str, revision: int) -> bool:
+        if self._seen_revision >= revision:
+            return True
         value = self._newest.get(key)
         return value is not None and value.revision >= revision
 
@@ -113,12 +132,13 @@ class Follower(Generic[T]):
             for records in batches.values():
                 for record in records:
                     self._take((record.key or b"").decode("utf-8", "replace"), record.value)
+                    self._position = record.offset + 1
+                    self._seen_revision = max(self._seen_revision, _revision_of(record.headers))
             self._changed.notify_all()
 
     def _take(self, key: str, value: bytes | None) -> None:
         if value is None:
             self._newest.pop(key, None)
-            self._history.pop(key, None)
             self.bad.pop(key, None)
             return
         try:
@@ -135,3 +155,10 @@ class Follower(Generic[T]):
         history[decoded.revision] = decoded
         while len(history) > KEPT_REVISIONS:
             del history[min(history)]
+
+
+def _revision_of(headers: Sequence[tuple[str, bytes]]) -> int:
+    for name, value in headers:
+        if name == REVISION_HEADER and value.isdigit():
+            return int(value)
+    return 0

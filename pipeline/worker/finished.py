@@ -1,0 +1,162 @@
+"""Which requests are finished: an index over gateway.records, from which a repeat is answered instead of called again.
+
+The record is the mark. `serve` writes a request's record before its answer, and only a request without a record is run again, so an
+answer that a client got always has its row, and there is one outcome for each request id. The index holds, for each owned
+partition and for `window_s` seconds, the request id, the hash of what was asked, and the offset of its record; a worker that takes a
+partition over reads it from the log, before the first request of that partition runs.
+
+Fails by waiting: where the log can't be read, the partition's requests wait, and the watchdog ends the worker in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from pipeline.envelope import Headers
+from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.records import AnswerRecord
+from pipeline.settings import Settings
+from pipeline.topics import RECORDS
+from pipeline.worker.out import MARK_HEADER
+
+log = logging.getLogger(__name__)
+READ_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A finished request: the hash of what it asked, and where its record lies."""
+
+    body_hash: str
+    offset: int
+    finished_s: float
+
+
+class FinishedIndex:
+    """One index for all partitions of this worker; `load` before `find`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._window_s = settings, settings.repeat_window_s
+        self._marks: dict[int, OrderedDict[str, Mark]] = {}
+        self._loaded: dict[int, asyncio.Event] = {}
+        self._reader: AIOKafkaConsumer | None = None
+        self._reading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaError."""
+        self._reader = AIOKafkaConsumer(
+            **client_options(self._settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            fetch_max_wait_ms=50, max_partition_fetch_bytes=MAX_REQUEST_BYTES,
+        )  # fmt: skip
+        await self._reader.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._reader:
+            await self._reader.stop()
+
+    def keep_only(self, partitions: frozenset[int]) -> frozenset[int]:
+        """Forget partitions that are no longer ours; returns those that have to be loaded."""
+        for partition in set(self._marks) - partitions:
+            del self._marks[partition]
+            self._loaded.pop(partition, None)
+        new = frozenset(p for p in partitions if p not in self._loaded)
+        for partition in new:
+            self._loaded[partition] = asyncio.Event()
+            self._marks[partition] = OrderedDict()
+        return new
+
+    async def load(self, partitions: frozenset[int]) -> None:
+        """Read the marks of the last `window_s` seconds of these partitions, then let their requests run."""
+        if not partitions or self._reader is None:
+            return
+        started_s = time.monotonic()
+        async with self._reading:
+            places = [TopicPartition(RECORDS.name, p) for p in partitions]
+            since_ms = int((time.time() - self._window_s) * 1000)
+            starts = await self._reader.offsets_for_times(dict.fromkeys(places, since_ms))
+            ends = await self._reader.end_offsets(places)
+            open_places = {p for p in places if starts.get(p) is not None and starts[p].offset < ends[p]}
+            self._reader.assign(open_places)
+            for place in open_places:
+                self._reader.seek(place, starts[place].offset)
+            while open_places:
+                for place, records in (await self._reader.getmany(timeout_ms=1_000)).items():
+                    for record in records:
+                        self._take(place.partition, (record.key or b"").decode("utf-8", "replace"), record.headers, record.offset,
+                                   record.timestamp / 1000)  # fmt: skip
+                for place in list(open_places):
+                    if await self._reader.position(place) >= ends[place]:
+                        open_places.discard(place)
+                        self._reader.pause(place)
+            self._reader.assign([])
+        for partition in partitions:
+            if partition in self._loaded:
+                self._loaded[partition].set()
+        count = sum(len(self._marks.get(p, ())) for p in partitions)
+        log.info("took over %d partitions with %d finished requests in %.2f s", len(partitions), count, time.monotonic() - started_s)
+
+    def _take(self, partition: int, request_id: str, headers: Headers, offset: int, finished_s: float) -> None:
+        for name, value in headers:
+            if name == MARK_HEADER and partition in self._marks:
+                # The first record in the log wins.
+                self._marks[partition].setdefault(request_id, Mark(value.decode("ascii", "replace"), offset, finished_s))
+
+    async def ready(self, partition: int) -> None:
+        """Wait until the partition's index is loaded."""
+        loaded = self._loaded.get(partition)
+        if loaded is not None and not loaded.is_set():
+            await loaded.wait()
+
+    def find(self, partition: int, request_id: str) -> Mark | None:
+        """The mark of a finished request, or None where it is unknown or longer ago than the window."""
+        marks = self._marks.get(partition)
+        if not marks:
+            return None
+        oldest_s = time.time() - self._window_s
+        while marks:
+            first = next(iter(marks))
+            if marks[first].finished_s >= oldest_s:
+                break
+            del marks[first]
+        return marks.get(request_id)
+
+    def add(self, partition: int, request_id: str, body_hash: str, offset: int) -> None:
+        """A request of ours is finished; its record lies at `offset`."""
+        if partition in self._marks:
+            self._marks[partition].setdefault(request_id, Mark(body_hash, offset, time.time()))
+
+    async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
+        """The stored answer, made from the request's record; None where it can't be read any more."""
+        assert self._reader is not None
+        place = TopicPartition(RECORDS.name, partition)
+        async with self._reading:
+            self._reader.assign([place])
+            self._reader.seek(place, mark.offset)
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    record = await self._reader.getone(place)
+            finally:
+                self._reader.assign([])
+        if record.offset != mark.offset or record.value is None:
+            return None
+        row = orjson.loads(record.value)
+        if row.get("response") is None:
+            return None
+        return AnswerRecord(
+            request_id=row["request_id"],
+            status_code=row["status_code"],
+            body=orjson.loads(row["response"]),
+            served_entity=row["served_entity_name"],
+            served_model=row["served_model_name"],
+            execution_time_ms=row["execution_time_ms"],
+            run_id=row["run_id"],
+            attempts=len(row["attempts"]),
+        )

@@ -1,0 +1,181 @@
+"""Faust's Kafka driver, made safe to commit with work in flight. The facts behind each override are in docs/decisions/.
+
+What it changes, and nothing else:
+
+- `ContiguousConsumer` commits only the run of finished offsets that is contiguous from a base it holds itself. Faust 0.15.3
+  commits past an unfinished event at the head of a partition, and on a new group has no guard at all (faust#606).
+- It commits only after everything this process has produced was acknowledged by the broker, and not at all where a produce failed.
+- It ignores acks of an earlier generation: such an event comes again and must be finished again.
+- `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
+- The worker's long poll is 100 ms instead of 1,500, which is what a partition waits after a pause.
+
+A failed produce ends the process (the supervisor starts it again, and Kafka delivers again what was not committed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiokafka
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+log = logging.getLogger(__name__)
+FETCH_MAX_WAIT_MS = 100
+
+
+class ImpatientConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread with a shorter long poll."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Hard-coded to 1,500 in the driver; the fetcher is made from this attribute when the consumer starts.
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+
+class ContiguousConsumer(driver.Consumer):
+    """`_base` is where each partition's next commit starts: the committed offset, or the earliest one on a new group."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._base: dict[TP, int] = {}
+        self._finished: dict[TP, set[int]] = {}
+        self._holes: dict[TP, dict[int, int]] = {}
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return ImpatientConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def ack(self, message: Any) -> bool:
+        """Mark a message as finished; False where it was before, or belongs to an earlier generation."""
+        if message.acked or message.generation_id != self.app.consumer_generation_id:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        tp = message.tp
+        if not self.app.topics.acks_enabled_for(message.topic):
+            return False
+        self._finished.setdefault(tp, set()).add(message.offset)
+        # The key alone: Faust asks this mapping which partitions may have something to commit.
+        self._acked[tp] = []
+        self._n_acked += 1
+        return True
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets from `offset_from` up to, not including, the message at `offset_to` do not exist (deleted by retention)."""
+        if offset_from < offset_to:
+            self._holes.setdefault(tp, {})[offset_from] = offset_to
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """The offset that may be committed now, or None. Changes nothing, so that a commit that fails can be tried again."""
+        base = self._base.get(tp)
+        if base is None:
+            return None
+        finished, holes, offset = self._finished.get(tp, set()), self._holes.get(tp, {}), base
+        while True:
+            if offset in finished:
+                offset += 1
+            elif offset in holes:
+                offset = holes[offset]
+            else:
+                return offset if offset > base else None
+
+    def unfinished(self) -> dict[TP, int]:
+        """For each partition with finished events that can't be committed yet: the offset that holds them up."""
+        return {tp: self._new_offset(tp) or self._base[tp] for tp, done in self._finished.items() if done and tp in self._base}
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        assignment = self.assignment()
+        committable = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not committable or not await self.app.producer.delivered():
+            return False
+        if not await self._commit(committable):
+            return False
+        for tp, offset in committable.items():
+            self._base[tp] = offset
+            self._finished[tp] = {o for o in self._finished.get(tp, ()) if o >= offset}
+            self._holes[tp] = {start: end for start, end in self._holes.get(tp, {}).items() if end > offset}
+        self._committed_offset.update(committable)
+        self.app.monitor.on_tp_commit(committable)
+        return True
+
+    async def perform_seek(self) -> None:
+        """Go back to what is committed, and commit on from there."""
+        await super().perform_seek()
+        assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
+        sources = {tp for tp in assigned if not self._is_changelog_tp(tp)}
+        unknown = [tp for tp in sources if self._committed_offset.get(tp) is None]
+        earliest = await self.earliest_offsets(*unknown) if unknown else {}
+        for tp in sources:
+            committed = self._committed_offset.get(tp)
+            self._base[tp] = committed if committed is not None else earliest.get(tp) or 0
+        for state in (self._base, self._finished, self._holes):
+            for tp in set(state) - sources:
+                state.pop(tp, None)  # type: ignore[attr-defined]
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was finished: it is delivered again from the committed offset, to this worker or another."""
+        for tp in revoked:
+            self._base.pop(tp, None)
+            self._finished.pop(tp, None)
+            self._holes.pop(tp, None)
+        await super().on_partitions_revoked(revoked)
+
+
+class IdempotentProducer(driver.Producer):
+    """`failure` is the first delivery that failed for good; from then on nothing is committed."""
+
+    failure: BaseException | None = None
+    on_failure: Callable[[BaseException], None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Records between the tables' buffer and aiokafka's: neither of the two counts them.
+        self._handing_over = 0
+        self._handed_over = asyncio.Event()
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+    async def send(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """As the driver's, and a delivery that fails is remembered."""
+        self._handing_over += 1
+        try:
+            future: Any = await super().send(*args, **kwargs)
+        finally:
+            self._handing_over -= 1
+            self._handed_over.set()
+        future.add_done_callback(self._settled)
+        return future  # type: ignore[no-any-return]
+
+    def _settled(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or future.exception() is None:
+            return
+        if self.failure is None:
+            self.failure = future.exception()
+            log.error("a record could not be produced: %r; nothing is committed from here on", self.failure)
+            if self.on_failure and self.failure:
+                self.on_failure(self.failure)
+
+    async def flush(self) -> None:
+        """Wait until the broker has everything. Faust's own gives up after 0.1 s."""
+        await self.delivered()
+
+    async def delivered(self) -> bool:
+        """Wait until all that was handed over so far is in the log; False where a part of it never will be."""
+        while self.buffer.size or self._handing_over:
+            self._handed_over.clear()
+            await self._handed_over.wait()
+        if self._producer is not None:
+            await self._producer.flush()
+        return self.failure is None
+
+
+class Transport(driver.Transport):
+    """The driver with both of the above."""
+
+    Consumer = ContiguousConsumer
+    Producer = IdempotentProducer
