@@ -96,9 +96,7 @@ def check(
         blocked = details is not None or cause is not None
         kind: Any = rule.assessment_type
         side: Any = direction
-        runs.append(
-            GuardrailRun(assessment_type=kind, direction=side, result="BLOCKED" if blocked else "PASSED", duration_ms=duration_ms)
-        )
+        runs.append(GuardrailRun(assessment_type=kind, direction=side, result="BLOCKED" if blocked else "PASSED", duration_ms=duration_ms))
         if blocked:
             told = details if details is not None else {"error": cause}
             found = Assessment(assessment_type=kind, assessment_result="BLOCKED", assessment_details=dump_text(told), direction=side)

@@ -83,7 +83,9 @@ class Admit:
                 return
         if envelope.reply_to not in self._out.reply_topics:
             allowed = ", ".join(sorted(self._out.reply_topics))
-            error: SluiceError = InvalidParameter(f"reply_to '{envelope.reply_to}' is not a reply topic of this installation; there are {allowed}")
+            error: SluiceError = InvalidParameter(
+                f"reply_to '{envelope.reply_to}' is not a reply topic of this installation; there are {allowed}"
+            )
             await self._refuse(envelope, request, self._endpoints.get(envelope.endpoint), value, error)
             return
         endpoint = await self._endpoint(envelope)
@@ -121,9 +123,7 @@ class Admit:
         return refusal
 
     async def _endpoint(self, envelope: Envelope) -> Endpoint | None:
-        if envelope.revision and not await self._endpoints.wait_for_revision(
-            envelope.endpoint, envelope.revision, CONFIGURATION_WAIT_S
-        ):
+        if envelope.revision and not await self._endpoints.wait_for_revision(envelope.endpoint, envelope.revision, CONFIGURATION_WAIT_S):
             log.warning("endpoint %r at revision %d has not arrived here", envelope.endpoint, envelope.revision)
         return self._endpoints.get(envelope.endpoint, envelope.revision)
 

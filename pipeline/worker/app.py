@@ -86,7 +86,7 @@ class Worker(faust.App):
         self.finished = FinishedIndex(settings)
         self.ownership = Ownership()
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
-        self.out = Out(self, frozenset(settings.reply_topics.split(",")))
+        self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
         slots = Slots(settings.max_in_flight_per_endpoint, settings.max_queued_per_endpoint)
         self.serve = Serve(self.out, self.endpoints, Caller(self.provider, slots), self.finished, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
@@ -113,9 +113,7 @@ class Worker(faust.App):
         await super().stop()
         for task in self._background:
             task.cancel()
-        await asyncio.gather(
-            self.endpoints.stop(), self.tokens.stop(), self.provider.stop(), self.finished.stop(), return_exceptions=True
-        )
+        await asyncio.gather(self.endpoints.stop(), self.tokens.stop(), self.provider.stop(), self.finished.stop(), return_exceptions=True)
 
     def in_background(self, work: Any) -> None:
         """Run a coroutine for as long as the worker lives; one that fails ends the worker."""

@@ -120,9 +120,7 @@ class Caller:
         attempt = Attempt(served_entity_name=entity.label, status_code=0, error="unfinished", execution_time_ms=0)
         outcome.attempts.append(attempt)
         started_s = time.perf_counter()
-        result = await self._provider.call(
-            entity, request.body, task=request.task, timeout_s=timeout_s, request_id=request.request_id
-        )
+        result = await self._provider.call(entity, request.body, task=request.task, timeout_s=timeout_s, request_id=request.request_id)
         attempt.status_code, attempt.error = result.status_code, result.error
         attempt.execution_time_ms = int((time.perf_counter() - started_s) * 1000)
         return result

@@ -32,11 +32,15 @@ READ_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A finished request: the hash of what it asked, and where its record lies."""
+    """A finished request: the hash of what it asked, and where its record lies.
+
+    `answered_ms`: the append time of the request that this process has answered; 0 where another process did, or may not have.
+    """
 
     body_hash: str
     offset: int
     finished_s: float
+    answered_ms: int = 0
 
 
 class FinishedIndex:
@@ -128,10 +132,10 @@ class FinishedIndex:
             del marks[first]
         return marks.get(request_id)
 
-    def add(self, partition: int, request_id: str, body_hash: str, offset: int) -> None:
-        """A request of ours is finished; its record lies at `offset`."""
+    def add(self, partition: int, request_id: str, mark: Mark) -> None:
+        """A request of ours is finished."""
         if partition in self._marks:
-            self._marks[partition].setdefault(request_id, Mark(body_hash, offset, time.time()))
+            self._marks[partition][request_id] = mark
 
     async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
         """The stored answer, made from the request's record; None where it can't be read any more."""

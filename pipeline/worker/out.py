@@ -8,7 +8,7 @@ a record's texts are dropped with a code, an answer must have been checked with 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
@@ -35,10 +35,13 @@ def fits(data: bytes) -> bool:
 
 
 class Out:
-    """`reply_topics` is the installation's allow-list; any other reply topic is answered on gateway.responses."""
+    """`reply_topics` is the installation's allow-list; any other reply topic is answered on gateway.responses.
 
-    def __init__(self, app: faust.App, reply_topics: frozenset[str]) -> None:
-        self._app, self.reply_topics = app, reply_topics
+    `may_write` is called before each write, and ends the process where it may not write any more (watchdog.py).
+    """
+
+    def __init__(self, app: faust.App, reply_topics: frozenset[str], may_write: Callable[[], None]) -> None:
+        self._app, self.reply_topics, self._may_write = app, reply_topics, may_write
 
     def now_ms(self) -> int:
         """The wall clock, in epoch milliseconds."""
@@ -78,7 +81,7 @@ class Out:
         partition = envelope.reply_partition if envelope.reply_partition >= 0 else None
         if partition is not None and topic == topics.RESPONSES.name and partition >= topics.REPLY_PARTITIONS:
             partition = None
-        return await self._app.producer.send(topic, envelope.request_id.encode(), encoded(answer), partition, None, [])
+        return await self._produce(topic, envelope.request_id, encoded(answer), partition, [])
 
     async def command_answer(self, command_id: str, reply_partition: int, answer: AnswerRecord) -> Awaitable[Any]:
         """Answer a control-plane command."""
@@ -87,8 +90,7 @@ class Out:
 
     async def configuration(self, topic: str, key: str, value: bytes | None, revision: int) -> Awaitable[Any]:
         """Write an endpoint or a token; None deletes it. The header tells followers how far they have come."""
-        header = (REVISION_HEADER, str(revision).encode())
-        return await self._app.producer.send(topic, key.encode(), value, 0, None, [header])
+        return await self._produce(topic, key, value, 0, [(REVISION_HEADER, str(revision).encode())])
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Set aside what nobody could read."""
@@ -100,4 +102,9 @@ class Out:
         await self._send(topics.DEAD_LETTERS, "", data, 0, [])
 
     async def _send(self, topic: topics.Topic, key: str, value: bytes, partition: int | None, headers: Headers) -> Awaitable[Any]:
-        return await self._app.producer.send(topic.name, key.encode(), value, partition, None, headers)
+        return await self._produce(topic.name, key, value, partition, headers)
+
+    async def _produce(self, topic: str, key: str, value: bytes | None, partition: int | None, headers: Headers) -> Awaitable[Any]:
+        self._may_write()
+        delivery: Awaitable[Any] = await self._app.producer.send(topic, key.encode(), value, partition, None, headers)
+        return delivery

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -27,7 +27,7 @@ from pipeline.kafka.follower import Follower
 from pipeline.records import AnswerRecord
 from pipeline.worker.admit import CONFIGURATION_WAIT_S
 from pipeline.worker.call import Admitted, Caller
-from pipeline.worker.finished import FinishedIndex
+from pipeline.worker.finished import FinishedIndex, Mark
 from pipeline.worker.out import Out, encoded, fits
 from pipeline.worker.ownership import Ownership
 
@@ -124,7 +124,9 @@ class Serve:
             return
         mark = self._finished.find(partition, envelope.request_id)
         if mark is not None:
-            await self._repeat(partition, mark, body_hash, envelope)
+            # After a rebalance finished events come again to the worker that answered them.
+            if envelope.appended_ms != mark.answered_ms:
+                await self._repeat(partition, mark, body_hash, envelope)
             event.ack()
             return
         call = Call(envelope.request_id, partition, body_hash, Outcome(), [event], [envelope])
@@ -144,7 +146,7 @@ class Serve:
                 call.asked_by.append(envelope)
             call.events.append(event)
 
-    async def _repeat(self, partition: int, mark: Any, body_hash: str, envelope: Envelope) -> None:
+    async def _repeat(self, partition: int, mark: Mark, body_hash: str, envelope: Envelope) -> None:
         if body_hash != mark.body_hash:
             await self._refuse_repeat(envelope)
             return
@@ -187,9 +189,11 @@ class Serve:
         if not await self._ownership.settled(call.partition):
             return
         written = await (await self._out.record(record, mark=call.body_hash))
-        self._finished.add(call.partition, call.request_id, call.body_hash, written.offset)
+        mark = Mark(call.body_hash, written.offset, now_ms / 1000)
+        self._finished.add(call.partition, call.request_id, mark)
         for asker in call.asked_by:
             await (await self._out.answer(asker, answer))
+        self._finished.add(call.partition, call.request_id, replace(mark, answered_ms=envelope.appended_ms))
         for event in call.events:
             event.ack()
 

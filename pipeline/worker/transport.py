@@ -114,7 +114,7 @@ class ContiguousConsumer(driver.Consumer):
             self._base[tp] = committed if committed is not None else earliest.get(tp) or 0
         for state in (self._base, self._finished, self._holes):
             for tp in set(state) - sources:
-                state.pop(tp, None)  # type: ignore[attr-defined]
+                state.pop(tp, None)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was finished: it is delivered again from the committed offset, to this worker or another."""

@@ -1,0 +1,79 @@
+"""What may be committed: only the run of finished offsets that is contiguous from the base. Fails when Faust changes beneath us."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.worker.transport import ContiguousConsumer
+
+PARTITION = TP("gateway.admitted", 3)
+
+
+def a_consumer(base: int | None, generation: int = 1) -> ContiguousConsumer:
+    consumer = ContiguousConsumer.__new__(ContiguousConsumer)
+    consumer.app = SimpleNamespace(consumer_generation_id=generation, topics=SimpleNamespace(acks_enabled_for=lambda _: True))
+    consumer._base = {} if base is None else {PARTITION: base}
+    consumer._finished, consumer._holes, consumer._acked, consumer._n_acked = {}, {}, {}, 0
+    consumer._unacked_messages = set()
+    return consumer
+
+
+def a_message(offset: int, generation: int = 1):
+    return SimpleNamespace(tp=PARTITION, topic=PARTITION.topic, offset=offset, acked=False, generation_id=generation, __hash__=None)
+
+
+def ack(consumer: ContiguousConsumer, *offsets: int, generation: int = 1) -> None:
+    for offset in offsets:
+        message = a_message(offset, generation)
+        consumer._unacked_messages = SimpleNamespace(discard=lambda _: None)
+        consumer.ack(message)
+
+
+@pytest.mark.parametrize(
+    ("base", "acked", "commits"),
+    [
+        (2585, [2586, 2587, 2588, 2589], None),
+        (0, [1, 2], None),
+        (0, [5, 6], None),
+        (10, [10, 11, 13, 14], 12),
+        (10, [12, 11, 10], 13),
+        (None, [1], None),
+    ],
+)
+def test_an_unfinished_event_at_the_head_holds_the_commit(base, acked, commits):
+    consumer = a_consumer(base)
+    ack(consumer, *acked)
+    assert consumer._new_offset(PARTITION) == commits
+
+
+@given(st.sets(st.integers(0, 30)))
+def test_the_commit_never_passes_an_unfinished_offset(finished):
+    consumer = a_consumer(0)
+    ack(consumer, *finished)
+    offset = consumer._new_offset(PARTITION)
+    assert all(o in finished for o in range(offset or 0))
+
+
+def test_asking_what_may_be_committed_changes_nothing():
+    consumer = a_consumer(0)
+    ack(consumer, 0, 1)
+    assert consumer._new_offset(PARTITION) == consumer._new_offset(PARTITION) == 2
+
+
+def test_an_event_of_an_earlier_generation_is_not_finished_by_its_ack():
+    consumer = a_consumer(0, generation=2)
+    ack(consumer, 0, generation=1)
+    assert consumer._new_offset(PARTITION) is None
+
+
+def test_offsets_that_retention_deleted_count_as_finished_and_the_event_behind_them_does_not():
+    consumer = a_consumer(5)
+    asyncio.run(consumer._add_gap(PARTITION, 6, 9))
+    ack(consumer, 5)
+    assert consumer._new_offset(PARTITION) == 9
+    ack(consumer, 9)
+    assert consumer._new_offset(PARTITION) == 10
