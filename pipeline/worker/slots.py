@@ -1,8 +1,8 @@
 """How many provider calls may be under way for one endpoint, so that a slow one leaves room for the others.
 
-A call takes a slot or waits for one; where too many wait already it is refused at once with Unavailable (503, retry-after),
-since a longer queue would only turn the refusal into a timeout. One whose deadline passes while it waits gets
-DeadlineExceeded. Used from the event loop only.
+A call takes a slot or waits for one. Where too many wait already it is refused at once with Unavailable (503, retry-after), since a
+longer queue would only turn the refusal into a timeout; one whose deadline passes while it waits gets DeadlineExceeded. Used
+from the event loop only.
 """
 
 from __future__ import annotations
