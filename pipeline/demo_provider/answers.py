@@ -137,8 +137,9 @@ def message(r: Reply) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "text", "text": r.text}
     if r.tool_call:
         block = {"type": "tool_use", "id": r.tool_call["id"], "name": r.tool_call["name"], "input": r.tool_call["arguments"]}
-    return {"id": f"msg_{r.id}", "type": "message", "role": "assistant", "model": r.model, "content": [block], "stop_reason": _stop_reason(r),
-            "stop_sequence": None, "usage": {"input_tokens": r.prompt_tokens, "output_tokens": r.completion_tokens}}  # fmt: skip
+    usage = {"input_tokens": r.prompt_tokens, "output_tokens": r.completion_tokens}
+    return {"id": f"msg_{r.id}", "type": "message", "role": "assistant", "model": r.model, "content": [block],
+            "stop_reason": _stop_reason(r), "stop_sequence": None, "usage": usage}  # fmt: skip
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def check(address: str, allow_private: bool) -> None:
         raise AddressRefused("is not called: its address is link-local, a metadata service or multicast, for which there is no permission")
     if not ip.is_global and not allow_private:
         raise AddressRefused(
-            "is not called: its address is private or loopback; set SLUICE_ALLOW_PRIVATE_PROVIDERS=true on the workers if it is meant to be there"
+            "is not called: its address is private or loopback; if it is meant to be there, "
+            "set SLUICE_ALLOW_PRIVATE_PROVIDERS=true on the workers"
         )
 
 

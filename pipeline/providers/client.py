@@ -77,7 +77,10 @@ class ProviderClient:
         )
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
         transport = AiohttpTransport(verify=tls, trust_env=False, client=self._session)
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None, cookies=_NoCookies())
+        # The one deadline over a call is asyncio's; httpx's timeouts are each for a part of it.
+        self._client = httpx.AsyncClient(
+            transport=transport, trust_env=False, follow_redirects=False, timeout=httpx.Timeout(None), cookies=_NoCookies()
+        )
 
     async def stop(self) -> None:
         """Close all connections; calls under way end as failures."""
@@ -102,7 +105,7 @@ class ProviderClient:
             return _failed(Failure.CLIENT, 0, exc.message)
         except SecretMissing as exc:
             return _failed(Failure.PROVIDER, 0, f"{name}: {exc.message}")
-        except (TypeError, ValueError, RecursionError):
+        except Exception:  # a field of an unforeseen type; a request must never stop the worker
             return _failed(Failure.CLIENT, 0, f"the request can't be put into the form that {name} takes; check the types of its fields")
         try:
             async with asyncio.timeout(timeout_s):
@@ -171,6 +174,8 @@ class ProviderClient:
                 answer = openai.answer(value, body, task)
         except wire.Garbage as exc:
             return _failed(Failure.PROVIDER, 0, f"{name} sent an answer that {exc}")
+        except Exception:  # an answer of an unforeseen shape
+            return _failed(Failure.PROVIDER, 0, f"{name} sent an answer that can't be read")
         return ProviderResult(
             200,
             body=answer.body,

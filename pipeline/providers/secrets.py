@@ -52,7 +52,8 @@ def resolve(reference: str, settings: Settings) -> Secret:
     if not value:
         folder = settings.secrets or "DIR"
         raise SecretMissing(
-            f"secret {reference} is not there; set the variable {variable(scope, key)} or write the file {folder}/{scope}/{key} (--secrets DIR) on every worker"
+            f"secret {reference} is not there; set the variable {variable(scope, key)}, or write the file {folder}/{scope}/{key} "
+            "(--secrets DIR), on every worker"
         )
     if not _FIT_FOR_HEADER.fullmatch(value):
         raise SecretMissing(
