@@ -27,7 +27,7 @@ errors = Console(stderr=True)
 # alone: a command line is readable for every user of the machine.
 KAFKA_SETTINGS = (
     "kafka", "kafka_security_protocol", "kafka_sasl_mechanism", "kafka_sasl_username", "kafka_ssl_cafile",
-   , "kafka_ssl_certfile", "kafka_ssl_keyfile",
+    "kafka_ssl_certfile", "kafka_ssl_keyfile",
 )  # fmt: skip
 
 
