@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -21,8 +21,8 @@ TOKENS = "/api/2.0/sluice/tokens"
 def create(
     settings: Settings,
     user: Annotated[str, typer.Argument(help="whose token it is, e.g. alice@example.com")],
-    group: Annotated[list[str] | None, typer.Option("--group", help="a group the user is in; may be given several times")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="may change endpoints and tokens")] = False,
+    group: Annotated[list[str] | None, typer.Option("--group", envvar="SLUICE_GROUP", help="a group the user is in; may be given several times")] = None,
+    admin: Annotated[bool, typer.Option("--admin", envvar="SLUICE_ADMIN", help="may change endpoints and tokens")] = False,
     host: Host = None,
     token: Token = None,
     data: Data = DEFAULT_DATA,
@@ -68,13 +68,11 @@ async def _create_over_kafka(settings: Settings, user: str, groups: list[str], a
     from pipeline.commands_client import new_token, send_command
 
     token, command = new_token(user, groups, admin, by="command line", reply_partition=settings.reply_partition)
-    answer: dict[str, Any]
     try:
         with errors.status("making a token ..."):
-            answer = await send_command(settings, command)
+            await send_command(settings, command)
     except KafkaError as exc:
         raise CommandFailed(
             f"no broker answers at {settings.kafka} ({type(exc).__name__}); check --kafka, or run `sluice doctor`"
         ) from None
-    assert answer is not None
     return token

@@ -73,7 +73,7 @@ def tour(stack: RunningStack) -> None:
         f'    -H "authorization: Bearer $(cat {stack.folder.token_file})" \\\n'
         f'    -d \'{{"model": "{ENDPOINT}", "messages": [{{"role": "user", "content": "hello"}}]}}\'\n'
         f'  sluice chat {ENDPOINT} "hello"\n'
-        '  sluice sql "SELECT status_code, count(*) FROM demo_catalog.ai.demo_request_response GROUP BY 1"'
+        f'  sluice sql "SELECT status_code, count(*) FROM {TABLE} GROUP BY 1"'  # noqa: S608  shown, not run
     )
 
 
