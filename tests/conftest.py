@@ -202,20 +202,29 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def rows_of() -> Callable[[Path, str], list[dict[str, Any]]]:
-    """Reads a Delta table below a warehouse; one Spark session for all of them, started at the first use."""
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the shared stack. Spark knows one warehouse in a process: this folder's, so that names work in queries."""
+    return tmp_path_factory.mktemp("shared") / "data"
+
+
+@pytest.fixture(scope="session")
+def rows_of(shared_data: Path) -> Callable[[Path, str], list[dict[str, Any]]]:
+    """Reads a Delta table below any warehouse, by its path; one Spark session for all of them, started at the first use."""
     from pyspark.errors import AnalysisException
+    from pyspark.sql import SparkSession
+
+    from jobs.session import spark_session
+    from pipeline.settings import Settings
 
     def read(warehouse: Path, table: str) -> list[dict[str, Any]]:
-        from jobs.session import spark_session
-
-        catalog, schema, name = table.split(".")
-        place = warehouse / catalog / schema / name
+        place = warehouse.joinpath(*table.split("."))
         if not (place / "_delta_log").exists():
             return []
-        spark = spark_session(warehouse=warehouse)
+        running = SparkSession.getActiveSession()
+        if running is None or running.sparkContext._jsc is None:
+            running = spark_session(Settings(data=shared_data))
         try:
-            return [row.asDict(recursive=True) for row in spark.read.format("delta").load(str(place)).collect()]
+            return [row.asDict(recursive=True) for row in running.read.format("delta").load(str(place)).collect()]
         except AnalysisException:
             return []  # Its first commit is being made.
 
@@ -239,16 +248,16 @@ def _running(
 def running_stack(tmp_path_factory: pytest.TempPathFactory, rows_of: Callable[[Path, str], list[dict[str, Any]]]) -> Callable[..., Any]:
     """`with running_stack("--workers", "2", SLUICE_DEADLINE_S="5") as stack:` for fixtures of any scope."""
 
-    def make(*arguments: str, **env: str) -> Any:
-        return _running(tmp_path_factory.mktemp("stack") / "data", arguments, env, rows_of)
+    def make(*arguments: str, data: Path | None = None, **env: str) -> Any:
+        return _running(data or tmp_path_factory.mktemp("stack") / "data", arguments, env, rows_of)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def stack(running_stack: Callable[..., Any]) -> Iterator[Stack]:
+def stack(running_stack: Callable[..., Any], shared_data: Path) -> Iterator[Stack]:
     """The stack that most tests share: two workers, the table job, the demo provider. Use endpoint names of your own."""
-    with running_stack("--workers", "2") as running:
+    with running_stack("--workers", "2", data=shared_data) as running:
         yield running
 
 

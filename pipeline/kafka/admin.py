@@ -7,7 +7,7 @@ with a clear error, since limits and commits depend on it.
 from __future__ import annotations
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
 from pipeline import topics
 from pipeline.errors import SluiceError
@@ -19,6 +19,10 @@ class TopicMismatch(SluiceError):
     """A topic exists, but not as this version needs it."""
 
 
+class TopicsNotMade(SluiceError):
+    """The broker refused to make a topic: too few brokers for the replication factor, no permission."""
+
+
 def declared(settings: Settings) -> list[topics.Topic]:
     """All topics as this installation wants them: raw text kept as long as the settings say."""
     from dataclasses import replace
@@ -28,28 +32,32 @@ def declared(settings: Settings) -> list[topics.Topic]:
 
 
 async def create_topics(settings: Settings, extra: list[topics.Topic] | None = None) -> list[str]:
-    """Create what is missing; returns the names of the topics that were made. Raises TopicMismatch, or KafkaError."""
+    """Create what is missing; returns the names of the topics that were made. Raises TopicMismatch, TopicsNotMade, or KafkaError."""
     admin = AIOKafkaAdminClient(**client_options(settings), client_id="sluice-admin")
     await admin.start()
     try:
         wanted = [*declared(settings), *(extra or [])]
-        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([]) if not t.get("error_code")}
+        # None asks for all topics; an empty list would ask for none.
+        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(None) if not t.get("error_code")}
         for topic in wanted:
             if topic.name in existing and existing[topic.name] != topic.partitions:
                 raise TopicMismatch(
                     f"topic {topic.name} has {existing[topic.name]} partitions, this version needs {topic.partitions}; "
                     "use another cluster, or delete the topic while nothing runs"
                 )
+        missing = [t for t in wanted if t.name not in existing]
+        if not missing:
+            return []
+        factor = settings.kafka_replication_factor
+        answer = await admin.create_topics([NewTopic(t.name, t.partitions, factor, topic_configs=t.config()) for t in missing])
         made = []
-        for topic in wanted:
-            if topic.name in existing:
-                continue
-            new = NewTopic(topic.name, topic.partitions, settings.kafka_replication_factor, topic_configs=topic.config())
-            try:
-                await admin.create_topics([new])
-                made.append(topic.name)
-            except TopicAlreadyExistsError:
-                pass
+        # The client raises nothing of its own: each topic's error stands in the answer.
+        for name, code, *message in answer.topic_errors:
+            error = for_code(code)
+            if error is NoError:
+                made.append(name)
+            elif error is not TopicAlreadyExistsError:
+                raise TopicsNotMade(f"topic {name} can't be made: {error.__name__} {' '.join(map(str, message))}".rstrip())
         return made
     finally:
         await admin.close()

@@ -46,7 +46,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     admin = AIOKafkaAdminClient(**client_options(settings), client_id="sluice-doctor", request_timeout_ms=5_000)
     await admin.start()
     try:
-        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([]) if not t.get("error_code")}
+        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(None) if not t.get("error_code")}
         findings = [Finding("good", f"the broker at {settings.kafka} answers"), *_topics(settings, existing)]
         if any(f.level == "bad" for f in findings):
             return findings
