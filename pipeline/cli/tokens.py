@@ -21,7 +21,7 @@ TOKENS = "/api/2.0/sluice/tokens"
 def create(
     settings: Settings,
     user: Annotated[str, typer.Argument(help="whose token it is, e.g. alice@example.com")],
-    group: Annotated[list[str] | None, typer.Option("--group", envvar="SLUICE_GROUP", help="a group the user is in; may be given several times")] = None,
+    group: Annotated[list[str] | None, typer.Option("--group", envvar="SLUICE_GROUP", help="a group of the user; may be repeated")] = None,
     admin: Annotated[bool, typer.Option("--admin", envvar="SLUICE_ADMIN", help="may change endpoints and tokens")] = False,
     host: Host = None,
     token: Token = None,

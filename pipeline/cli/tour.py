@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = "demo"
 TABLE = "demo_catalog.ai.demo_request_response"
+HINT = "SELECT status_code, count(*) FROM demo_catalog.ai.demo_request_response GROUP BY 1"
 LIMIT = 10
 USERS = ("alice@example.com", "bob@example.com")
 # A full minute's window may end in the middle; a second one can't.
@@ -73,7 +74,7 @@ def tour(stack: RunningStack) -> None:
         f'    -H "authorization: Bearer $(cat {stack.folder.token_file})" \\\n'
         f'    -d \'{{"model": "{ENDPOINT}", "messages": [{{"role": "user", "content": "hello"}}]}}\'\n'
         f'  sluice chat {ENDPOINT} "hello"\n'
-        f'  sluice sql "SELECT status_code, count(*) FROM {TABLE} GROUP BY 1"'  # noqa: S608  shown, not run
+        f'  sluice sql "{HINT}"'
     )
 
 
