@@ -111,10 +111,11 @@ def tables(settings: Settings) -> None:
 
 def demo_provider(
     port: Annotated[int, typer.Option("--port", envvar="SLUICE_DEMO_PORT", min=0, max=65_535, help="0: any free port")] = 8081,
+    bind: Annotated[str, typer.Option("--bind", envvar="SLUICE_DEMO_BIND", help="address to listen on")] = "127.0.0.1",
     ledger: Annotated[Path | None, typer.Option("--ledger", envvar="SLUICE_DEMO_LEDGER", help="file for the calls it got")] = None,
 ) -> None:
     """A provider with made-up answers, in OpenAI's and Anthropic's formats, for trying things out."""
     from pipeline.demo_provider import server
 
     log_to_stderr()
-    server.main(port, ledger)
+    server.main(port, ledger, bind)

@@ -1,4 +1,4 @@
-"""The demo provider's process: uvicorn with httptools and uvloop on 127.0.0.1, and nothing else.
+"""The demo provider's process: uvicorn with httptools and uvloop, on 127.0.0.1 unless told otherwise, and nothing else.
 
 Prints `SLUICE READY demo-provider http://127.0.0.1:PORT` when it listens, ends with status 0 on SIGTERM and SIGINT, and fails at once
 where the port is taken.
@@ -36,14 +36,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started and sockets:
-            print(f"SLUICE READY demo-provider http://{HOST}:{sockets[0].getsockname()[1]}", flush=True)
+            print(f"SLUICE READY demo-provider http://{':'.join(map(str, sockets[0].getsockname()))}", flush=True)
 
 
-def main(port: int, ledger: Path | None) -> None:
-    """Serve on 127.0.0.1:`port` (0: any free one) until SIGTERM or SIGINT; OSError where the port is taken."""
+def main(port: int, ledger: Path | None, bind: str = HOST) -> None:
+    """Serve on `bind`:`port` (0: any free one) until SIGTERM or SIGINT; OSError where the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
+    listener.bind((bind, port))
     listener.listen(_BACKLOG)
     config = uvicorn.Config(
         DemoProvider(Ledger(ledger)), http=_Protocol, loop="uvloop", ws="none", lifespan="off", interface="asgi3",
