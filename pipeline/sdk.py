@@ -1,8 +1,8 @@
 """The specification's Python names, on top of the official databricks-sdk: `from pipeline.sdk import WorkspaceClient, ...`.
 
-The classes are the SDK's own with three differences: strings do where the SDK wants its enums (`provider="openai"`,
-`renewal_period="second"`), the specification's names exist beside the SDK's, and `WorkspaceClient()` looks for SLUICE_HOST and
-SLUICE_TOKEN first. Values are judged by the server, which refuses wrong ones with a clear 400; nothing is checked here.
+The classes are the SDK's own with four differences: strings do where the SDK wants its enums (`provider="openai"`,
+`renewal_period="second"`), the specification's names exist beside the SDK's, a configuration need not repeat the endpoint's name,
+and `WorkspaceClient()` looks for SLUICE_HOST and SLUICE_TOKEN first. Values are judged by the server, which refuses wrong ones with a clear 400; nothing is checked here.
 The SDK's enums know the period `minute` only: where it reads an answer, other periods show as None.
 """
 
@@ -27,7 +27,6 @@ from databricks.sdk.service.serving import (
     ChatMessage,
     ChatMessageRole,
     CustomProviderConfig,
-    EndpointCoreConfigInput,
     EndpointTag,
     FallbackConfig,
     OpenAiConfig,
@@ -35,6 +34,7 @@ from databricks.sdk.service.serving import (
     ServedEntityInput,
     TrafficConfig,
 )
+from databricks.sdk.service.serving import EndpointCoreConfigInput as _EndpointCoreConfigInput
 from databricks.sdk.service.serving import ExternalModel as _ExternalModel
 
 from pipeline.errors import InvalidParameter
@@ -100,6 +100,14 @@ class AiGatewayGuardrailPiiConfig(AiGatewayGuardrailPiiBehavior):
 
     def __post_init__(self) -> None:
         self.behavior = _as_enum(self.behavior)
+
+
+@dataclass
+class EndpointCoreConfigInput(_EndpointCoreConfigInput):
+    """What an endpoint serves. `name` may be left out: `create` says it already."""
+
+    # The base class of some versions wants a string, although it writes none where there is none.
+    name: str | None = None  # type: ignore[assignment,unused-ignore]
 
 
 @dataclass

@@ -59,7 +59,8 @@ class ControlPlane:
         name = call.body.get("name")
         if not isinstance(name, str) or not name:
             raise InvalidParameter("name: is missing; an endpoint needs a name of letters, digits, '_', '.' and '-'")
-        return await self._change("create_endpoint", name, call.body, call.caller)
+        body = {**call.body, "config": _without_name(call.body.get("config"), name)}
+        return await self._change("create_endpoint", name, body, call.caller)
 
     async def list_endpoints(self, call: Call) -> dict[str, Any]:
         """GET /api/2.0/serving-endpoints."""
@@ -71,7 +72,7 @@ class ControlPlane:
 
     async def update_config(self, call: Call) -> dict[str, Any]:
         """PUT .../{name}/config."""
-        return await self._change("update_config", call.name, call.body, call.caller)
+        return await self._change("update_config", call.name, _without_name(call.body, call.name), call.caller)
 
     async def put_ai_gateway(self, call: Call) -> dict[str, Any]:
         """PUT .../{name}/ai-gateway."""
@@ -163,3 +164,12 @@ class ControlPlane:
     async def _seen(self, reached: bool) -> None:
         if not reached:
             raise Unavailable(f"the change is made, but this ingress has not seen it within {SEEN_TIMEOUT_S:g} s; read it before you go on")
+
+
+def _without_name(config: Any, name: str) -> Any:
+    """A configuration without the endpoint's name, which versions of Databricks' SDK repeat in it."""
+    if not isinstance(config, dict) or "name" not in config:
+        return config
+    if config["name"] != name:
+        raise InvalidParameter(f"config.name: does not name the endpoint '{name}'; leave it out")
+    return {field: value for field, value in config.items() if field != "name"}

@@ -101,6 +101,9 @@ class Query:
     def _checked(self, raw: bytes, name: str | None, headers: Headers, caller: Token) -> Request:
         body = json_text.parse_object(raw)
         request_body.refuse_what_is_not_honoured(body)
+        if self._anthropic:
+            body = messages_api.to_chat(body)
+        # In a query by name it says nothing; the served entity has a model of its own.
         model = body.pop("model", None)
         if self._task is not None:
             if not isinstance(model, str) or not model:
@@ -108,9 +111,6 @@ class Query:
             name = model
         endpoint = self._endpoint(str(name))
         usage_context, client_request_id = request_body.take_context(body)
-        if self._anthropic:
-            body = messages_api.to_chat(body)
-            body.pop("model", None)
         task = endpoint.config.task
         if self._task not in (None, task):
             raise InvalidParameter(
@@ -137,7 +137,7 @@ class Query:
             error_code, message = str(body.get("error_code", "INTERNAL_ERROR")), str(body.get("message", ""))
             return answers.error_body(form, status_code, error_code, message)
         if self._anthropic:
-            body = messages_api.from_chat(body, answer.get("served_model") or endpoint)
+            body = messages_api.from_chat(body, endpoint)
         return orjson.dumps(body)
 
 
