@@ -65,10 +65,7 @@ async def kafka_client(bootstrap: str) -> AsyncIterator[KafkaClient]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, fetch_max_wait_ms=50, max_partition_fetch_bytes=MAX_BYTES)
     await producer.start()
     await consumer.start()
-    places = [
-        TopicPartition("gateway.responses", p)
-        for p in sorted(consumer.partitions_for_topic("gateway.responses") or await _partitions(consumer))
-    ]
+    places = [TopicPartition("gateway.responses", p) for p in sorted(await producer.partitions_for("gateway.responses"))]
     consumer.assign(places)
     await consumer.seek_to_end(*places)
     for place in places:
@@ -82,11 +79,6 @@ async def kafka_client(bootstrap: str) -> AsyncIterator[KafkaClient]:
         await asyncio.gather(reading, return_exceptions=True)
         await producer.stop()
         await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer) -> set[int]:
-    await consumer.topics()
-    return set(consumer.partitions_for_topic("gateway.responses") or ())
 
 
 async def dead_letter(bootstrap: str, partition: int, offset: int, timeout_s: float = 30) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def running(
     command: list[str], log: Path, ready: Callable[[str], bool], timeout_s: float, env: dict[str, str] | None = None
 ) -> Iterator[str]:
     """Run `command` while the block runs; yields its output up to the moment at which `ready(output)` was true."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "LITELLM_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "LITELLM_")) or k == "SLUICE_JARS"}
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=clean | (env or {}), start_new_session=True)
     try:
@@ -54,10 +54,8 @@ def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[str], bo
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        pass
     # Whatever its children left behind, so that nothing disturbs the next measurement.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""From rounds to a result: medians over the rounds, added latency, ratios; printed as a table and written as JSON. Pure but for the writing."""
+"""From rounds to a result: medians over the rounds, added latency, ratios, and all of it as a table.."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _lines(path: str) -> Iterable[str]:
 
 
 def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    """For each target: the medians over all rounds, the latency it adds to the direct call of the same round, and the ratios to the peer."""
+    """For each target: medians over all rounds, the latency it adds to the direct call of the same round, ratios to the peer."""
     names = [n for n in rounds[0] if n != "direct"]
     result: dict[str, dict[str, float]] = {}
     for name in ("direct", *names):
@@ -59,7 +59,8 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, floa
 
 def show(result: dict[str, dict[str, float]], about: dict[str, Any], rounds: int, clients: int) -> None:
     """Print the table."""
-    title = f"{about['cpu']}, {about['cores']} cores, Python {about['python']}; medians of {rounds} rounds; ratios: ours / LiteLLM {LITELLM_VERSION}"
+    where = f"{about['cpu']}, {about['cores']} cores, Python {about['python']}"
+    title = f"{where}; medians of {rounds} rounds; ratios: ours / LiteLLM {LITELLM_VERSION}"
     table = Table(title=title)
     for heading in (
         "",

@@ -69,6 +69,13 @@ async def test_two_requests_under_one_id_at_the_same_time_are_one_call_and_both_
     assert len(calls_of(stack, request_id)) == 1
 
 
+@pytest.fixture(scope="module")
+def beside_poison(stack) -> str:
+    """An endpoint whose requests lie behind the bad records."""
+    stack.create_endpoint("kafka-poison")
+    return "kafka-poison"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -85,12 +92,11 @@ async def test_two_requests_under_one_id_at_the_same_time_are_one_call_and_both_
         pytest.param(b"[" * 100_000, id="deep"),
     ],
 )
-async def test_bytes_that_are_no_request_become_a_dead_letter_and_the_stream_goes_on(stack, value):
-    stack.create_endpoint("kafka-poison")
+async def test_bytes_that_are_no_request_become_a_dead_letter_and_the_stream_goes_on(stack, beside_poison, value):
     async with kafka_client(stack.kafka) as client:
         place = await client.produce(value, partition=3)
         # The next record of the same partition, so that it must have passed the bad one.
-        after = await client.request("kafka-poison", at_partition=3)
+        after = await client.request(beside_poison, at_partition=3)
         assert (await client.answer(after))["status_code"] == 200
     letter = await dead_letter(stack.kafka, place.partition, place.offset)
     assert letter["topic"] == "gateway.requests"
