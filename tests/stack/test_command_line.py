@@ -148,10 +148,18 @@ def test_the_doctor_names_what_is_wrong_and_the_broker_and_exits_1(tmp_path: Pat
 
 
 def test_the_doctor_reports_the_table_jobs_own_words(tmp_path: Path) -> None:
-    from pipeline.cli.doctor import _table_job
-
     folder = DataFolder(tmp_path)
     (tmp_path / "status").mkdir()
-    (tmp_path / "status" / "tables.json").write_text(json.dumps({"last_error": "the disk is full"}))
-    found = list(_table_job(folder, None))
-    assert [f.level for f in found] == ["bad"] and "the disk is full" in found[0].text
+    good, bad = {"lag_batches": 0, "error": None}, {"lag_batches": 3, "error": "the disk is full"}
+    status = {
+        "updated_ms": 1,
+        "kafka_records_behind": 7,
+        "targets": {"main.llm.a_request_response": bad, "system.serving.endpoint_usage": good},
+    }
+    (tmp_path / "status" / "tables.json").write_text(json.dumps(status))
+    told = sluice("doctor", "--kafka", f"127.0.0.1:{free_port()}", data=folder.path).stdout
+    assert "table main.llm.a_request_response can't be written, its rows wait: the disk is full" in told
+    status["targets"] = {"system.serving.endpoint_usage": good}
+    (tmp_path / "status" / "tables.json").write_text(json.dumps(status))
+    told = sluice("doctor", "--kafka", f"127.0.0.1:{free_port()}", data=folder.path).stdout
+    assert "good  the table job: 1 tables, 7 records behind" in told
