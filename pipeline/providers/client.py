@@ -246,6 +246,8 @@ def _describe(exc: BaseException) -> str:
 # In this order: the more particular first. Empty words: the error has its own.
 _NETWORK: tuple[tuple[type[BaseException], str], ...] = (
     (AddressRefused, ""),
+    (aiohttp.InvalidURL, "has an address that is not valid"),
+    (httpx.InvalidURL, "has an address that is not valid"),
     (zlib.error, "sent an answer that can't be decompressed"),
     (aiohttp.ClientConnectorCertificateError, "has a TLS certificate that can't be trusted"),
     (aiohttp.ClientSSLError, "does not speak TLS as it should"),

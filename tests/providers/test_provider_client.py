@@ -20,6 +20,8 @@ from pipeline.settings import Settings
 from tests.providers.at_loopback import CANARY, CHAT, Call, Demo, ScriptedProvider, until
 
 PROVIDERS = ("openai", "anthropic", "custom")
+# Some spellings of an address are no host of a URL to begin with.
+REFUSED = ("is not called", "has an address that is not valid")
 
 
 def text_of(result: ProviderResult) -> Any:
@@ -216,7 +218,7 @@ async def test_a_body_without_counterpart_is_the_clients_fault_and_makes_no_call
     assert demo.calls(request_id="no-counterpart") == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0"])
 async def test_loopback_is_not_called_where_private_providers_are_not_allowed(
     entity: Callable[..., ServedEntity], demo: Demo, settings: Settings, host: str
 ) -> None:
@@ -226,7 +228,7 @@ async def test_loopback_is_not_called_where_private_providers_are_not_allowed(
     result = await client.call(entity("demo", base=base), {"messages": []}, task=CHAT, timeout_s=5, request_id="private-1")
     await client.stop()
     assert result.failure is Failure.PROVIDER
-    assert "is not called" in (result.error or "") or "can't be reached" in (result.error or "")
+    assert any(words in (result.error or "") for words in REFUSED)
     assert demo.calls(request_id="private-1") == []
 
 
@@ -236,4 +238,4 @@ async def test_loopback_is_not_called_where_private_providers_are_not_allowed(
 async def test_metadata_addresses_are_never_called(entity: Callable[..., ServedEntity], client: ProviderClient, host: str) -> None:
     result = await client.call(entity("demo", base=f"http://{host}/v1"), {"messages": []}, task=CHAT, timeout_s=5, request_id="1")
     assert result.failure is Failure.PROVIDER
-    assert "is not called" in (result.error or "")
+    assert any(words in (result.error or "") for words in REFUSED)
