@@ -94,7 +94,7 @@ def beside_poison(stack) -> str:
 )
 async def test_bytes_that_are_no_request_become_a_dead_letter_and_the_stream_goes_on(stack, beside_poison, value):
     async with kafka_client(stack.kafka) as client:
-        place = await client.produce(value, partition=3)
+        place = await client.produce(value, key=b"any", partition=3)
         # The next record of the same partition, so that it must have passed the bad one.
         after = await client.request(beside_poison, at_partition=3)
         assert (await client.answer(after))["status_code"] == 200
