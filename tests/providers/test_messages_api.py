@@ -83,7 +83,7 @@ def test_wrong_shapes_are_refused_with_place_and_remedy(fields: dict[str, Any], 
 
 TEXT = st.text(min_size=1, max_size=20)
 NAME = st.text("abcdefgh_", min_size=1, max_size=8)
-OBJECT = st.dictionaries(NAME, st.integers() | TEXT | st.booleans(), max_size=3)
+OBJECT = st.dictionaries(NAME, st.integers(-(2**63), 2**63 - 1) | TEXT | st.booleans(), max_size=3)
 TEXT_BLOCK = st.builds(lambda t: {"type": "text", "text": t}, TEXT)
 IMAGE = st.sampled_from(
     [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
