@@ -1,0 +1,208 @@
+"""Spreads the landing table over all other tables, side by side, each at its own pace.
+
+Every target remembers in its own log the landed batch it has reached. One that can't be written lags, is told of in clear
+words, and is tried again with growing pauses, while the others go on; it then catches up from the landing table, which keeps its rows
+until then. All state is in the tables: after a crash `recover` finds what is missing by asking them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.delta import DeltaFolder, reason
+from jobs.entities import Change, ServedEntities, changes
+from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName
+from jobs.rollup import HourlyUsage
+from jobs.targets import Name, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
+
+log = logging.getLogger(__name__)
+
+THREADS = 4
+ROLLUP_EVERY_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+
+
+class AnyTarget(Protocol):
+    """What the spreading needs of a table."""
+
+    name: Name
+    table: DeltaFolder
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def reached(self) -> int: ...
+
+    def ensure(self) -> None: ...
+
+    def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None: ...
+
+
+@dataclass
+class Work:
+    """What one target has still to write: what landed after batch `after`. `span` None: only the table itself is to be made."""
+
+    after: int
+    span: Span | None = None
+    tries: int = 0
+    due_s: float = 0.0
+    error: str | None = None
+    since_s: float = 0.0
+
+
+class Fanout:
+    """All targets and what each has still to write. Used by one thread; the writes themselves run side by side."""
+
+    def __init__(self, spark: SparkSession, warehouse: Path, landing: Landing) -> None:
+        self._spark, self._warehouse, self.landing = spark, warehouse, landing
+        self._app_id = f"landing-{landing.table.table_id()}"
+        self.high = -1
+        self.targets: dict[Name, AnyTarget] = {}
+        self.work: dict[Name, Work] = {}
+        self.commits: dict[Name, int] = {}
+        self._rolled_up_s = 0.0
+        self._usage = Target(spark, warehouse, ("system", "serving", "endpoint_usage"), usage_shape(), self._app_id)
+        self._hourly = HourlyUsage(spark, self._usage, self._app_id)
+        self._letters = Target(spark, warehouse, ("system", "serving", "dead_letters"), dead_letters_shape(), self._app_id)
+        self._entities = ServedEntities(spark, warehouse, self._app_id)
+        for target in (self._usage, self._hourly, self._letters, self._entities):
+            self._want(target, None)
+
+    def add(self, landed: Landed) -> None:
+        """Take note of a batch that has landed."""
+        self.high, before = max(self.high, landed.seq), landed.seq - 1
+        for table, span in landed.tables.items():
+            self._want(self._of_endpoint(table, "request_response"), span, before)
+        for table, span in landed.assessed.items():
+            self._want(self._of_endpoint(table, "assessment"), span, before)
+        if landed.usage:
+            self._want(self._usage, landed.usage, before)
+        if landed.dead_letters:
+            self._want(self._letters, Span(0, 0), before)
+        if landed.endpoints:
+            self._make_tables(changes(self.landing.table.read(), before, landed.seq))
+            self._want(self._entities, None, before)
+
+    def recover(self) -> None:
+        """Find what landed before this process and has not reached its table."""
+        if self.landing.table.version() == 0:
+            return
+        self.high = self.landing.newest_seq()
+        rows = self.landing.table.read()
+        newest = {change.name: change for change in changes(rows, -1, self.high)}
+        self._make_tables(newest.values())
+        is_record, assessed = F.col("kind") == KIND_RECORD, F.size("assessments") > 0
+        table = F.col("inference_table")
+        found = rows.where(is_record & table.isNotNull()).groupBy(table.alias("t"), assessed.alias("assessed")).agg(
+            F.max("landing_seq").alias("seq"), F.min("timestamp_ms").alias("low"), F.max("timestamp_ms").alias("high")
+        ).collect()  # fmt: skip
+        for row in found:
+            for kind in ("request_response", "assessment") if row.assessed else ("request_response",):
+                self._if_behind(self._of_endpoint((row.t[0], row.t[1], row.t[2]), kind), row.seq, Span(row.low, row.high))
+        self._recover_usage(rows.where(is_record & F.col("usage_tracking")))
+        for kind, target in ((KIND_DEAD_LETTER, self._letters), (KIND_ENDPOINT, self._entities)):
+            seq = rows.where(F.col("kind") == kind).agg(F.max("landing_seq")).collect()[0][0]
+            self._if_behind(target, -1 if seq is None else seq, Span(0, 0))
+
+    def run(self, *, idle: bool) -> bool:
+        """Write what is due, all targets side by side; whether anything was written. `idle`: no batch is waiting."""
+        now = time.monotonic()
+        due = [name for name, work in self.work.items() if work.due_s <= now and (name != self._hourly.name or self._rollup_due(now, idle))]
+        if not due:
+            return False
+        landing, high = self.landing.table.read(), self.high
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="table") as pool:
+            results = list(pool.map(lambda name: self._write(self.targets[name], landing, high), due))
+        if self._hourly.name in due:
+            self._rolled_up_s = time.monotonic()
+        for name, error in zip(due, results, strict=True):
+            self._settle(self.targets[name], error)
+        return True
+
+    def floor(self) -> int:
+        """The newest batch that every target has taken over."""
+        return min([self.high, *(self.targets[name].reached for name in self.work)])
+
+    def _write(self, target: AnyTarget, landing: DataFrame, high: int) -> BaseException | None:
+        try:
+            # The rollup counts what endpoint_usage holds, so it is only as new as that.
+            upto = self._usage.reached if target is self._hourly else high
+            work = self.work[target.name]
+            target.write(landing, max(target.reached, work.after), upto, work.span)
+            return None
+        except Exception as exc:
+            return exc
+
+    def _settle(self, target: AnyTarget, error: BaseException | None) -> None:
+        work = self.work[target.name]
+        if error is None:
+            if work.error:
+                log.info("table %s is written again and has caught up", target.label)
+            del self.work[target.name]
+            self.commits[target.name] = self.commits.get(target.name, 0) + (work.span is not None)
+            if target is self._usage and work.span:
+                self._want(self._hourly, work.span)
+            return
+        told, work.error = work.error, reason(error)
+        work.tries += 1
+        work.since_s = work.since_s or time.time()
+        work.due_s = time.monotonic() + min(FIRST_PAUSE_S * 2 ** (work.tries - 1), LONGEST_PAUSE_S)
+        if told != work.error:
+            log.error(
+                "table %s in %s can't be written: %s. Its rows wait in the landing table and follow by themselves; "
+                "check that the folder and those above it can be written, and that no file stands in their place",
+                target.label, target.table.path, work.error,
+            )  # fmt: skip
+
+    def _recover_usage(self, rows: DataFrame) -> None:
+        hour = F.floor(F.col("timestamp_ms") / 3_600_000).cast("long")
+        low = min(self._usage.reached, self._hourly.reached)
+        found = rows.where(F.col("landing_seq") > low).groupBy(hour.alias("hour")).agg(
+            F.max("landing_seq").alias("seq"), F.min("timestamp_ms").alias("low"), F.max("timestamp_ms").alias("high")
+        ).collect()  # fmt: skip
+        for row in found:
+            span = Span(row.low, row.high, {row.hour})
+            self._if_behind(self._usage, row.seq, span)
+            if row.seq > self._hourly.reached:
+                self._want(self._hourly, span)
+
+    def _rollup_due(self, now: float, idle: bool) -> bool:
+        # While rows pour in, the hours are counted every few seconds; once they rest, at once.
+        return self._usage.name not in self.work and (idle or now - self._rolled_up_s > ROLLUP_EVERY_S)
+
+    def _if_behind(self, target: AnyTarget, seq: int, span: Span) -> None:
+        if seq > target.reached:
+            self._want(target, span)
+
+    def _want(self, target: AnyTarget, span: Span | None, after: int = -1) -> None:
+        self.targets[target.name] = target
+        work = self.work.setdefault(target.name, Work(after))
+        if span is None:
+            return
+        if work.span is None:
+            work.span = Span(span.min_ms, span.max_ms, set(span.hours))
+        else:
+            work.span.add(span)
+
+    def _of_endpoint(self, table: TableName, kind: str) -> AnyTarget:
+        name = (table[0], table[1], f"{table[2]}_{kind}")
+        if name not in self.targets:
+            shape = request_response_shape(table) if kind == "request_response" else assessment_shape(table)
+            self.targets[name] = Target(self._spark, self._warehouse, name, shape, self._app_id)
+        return self.targets[name]
+
+    def _make_tables(self, found: Iterable[Change]) -> None:
+        for change in found:
+            if change.table:
+                for kind in ("request_response", "assessment"):
+                    self._want(self._of_endpoint(change.table, kind), None)

@@ -1,0 +1,83 @@
+"""`system.serving.usage_hourly`: the hours that new rows touched, aggregated anew from `endpoint_usage` and put in place of the old ones.
+
+Nothing is ever added up in place, so the table always equals a recount, whatever was repeated or came late. Fails as a target does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.delta import DeltaFolder
+from jobs.landing import Span
+from jobs.schemas import USAGE_HOURLY
+from jobs.targets import PROPERTIES, Name, Target
+
+HOUR_S = 3_600
+# Beyond this many hours one range is cheaper to say than their list.
+MAX_LISTED_HOURS = 200
+
+
+class HourlyUsage:
+    """The rollup as a target of its own; `usage` is the table it is made from."""
+
+    name: Name = ("system", "serving", "usage_hourly")
+
+    def __init__(self, spark: SparkSession, usage: Target, app_id: str) -> None:
+        self._usage, self._app_id = usage, app_id
+        self.table = DeltaFolder(spark, usage.table.path.parent / self.name[2])
+        self._reached: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The three-part name."""
+        return ".".join(self.name)
+
+    @property
+    def reached(self) -> int:
+        """The newest landed batch whose hours are counted, by the table's own log; -1 for none."""
+        if self._reached is None:
+            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
+        return self._reached
+
+    def ensure(self) -> None:
+        """Make the table, empty, where it is not there."""
+        self.table.create(USAGE_HOURLY, ("hour", "endpoint_name", "served_entity_name", "requester"), PROPERTIES)
+
+    def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
+        """Count the span's hours anew. `high`: the batch that `endpoint_usage` has reached."""
+        self.ensure()
+        if span is not None and span.hours:
+            where = _hours_sql(span.hours)
+            rows = hourly(self._usage.table.read()).where(where)
+            self.table.replace(rows.coalesce(1), where, self._app_id, high)
+        self._reached = high
+
+
+def hourly(usage: DataFrame) -> DataFrame:
+    """`endpoint_usage` as one row for each hour, endpoint, served entity, requester and tags."""
+    failed, times = F.col("status_code") >= 400, F.col("execution_time_ms")
+    grouped = usage.groupBy(
+        F.date_trunc("hour", "request_time").alias("hour"), "endpoint_name", "served_entity_name", "requester", "tags"
+    ).agg(
+        F.count("*").alias("requests"),
+        F.sum("input_token_count").alias("input_tokens"),
+        F.sum("output_token_count").alias("output_tokens"),
+        F.avg(times).alias("avg_latency_ms"),
+        F.percentile(times, F.lit(0.95)).alias("p95_latency_ms"),
+        F.count_if(failed).alias("errors"),
+        F.count_if(F.col("status_code") == 429).alias("rate_limited"),
+        F.count_if(F.col("finish") == "blocked").alias("blocked"),
+    )  # fmt: skip
+    return grouped.select(*[F.col(f.name).cast(f.dataType) for f in USAGE_HOURLY.fields])
+
+
+def _hours_sql(hours: set[int]) -> str:
+    def literal(hour: int) -> str:
+        return f"TIMESTAMP '{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%d %H:%M:%S}'"
+
+    if len(hours) > MAX_LISTED_HOURS:
+        return f"hour >= {literal(min(hours))} AND hour <= {literal(max(hours))}"
+    return f"hour IN ({', '.join(literal(h) for h in sorted(hours))})"

@@ -1,0 +1,81 @@
+"""Spark as Sluice uses it: Delta, UTC, little memory, local jars only, and the tables by their three-part names.
+
+Every folder of the warehouse is a catalog of the session, those that appear later too; no service has to run. The JVM takes its settings
+when the first session of a process starts, so a process has one warehouse. Fails with JavaMissing or JarsUnavailable.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from jobs.catalog import catalog_jar
+from pipeline.errors import SluiceError
+from pipeline.settings import Settings
+from pipeline.stack.jars import find_java, spark_jars
+
+# Micro-batches are many small jobs: compiling code for each costs more than it saves (0.7 instead of 0.9 s an append).
+MICRO_BATCHES = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
+def spark_session(
+    settings: Settings | None = None, *, master: str = "local[2]", driver_memory: str = "1g", micro_batches: bool = False
+) -> SparkSession:
+    """The process's SparkSession; `micro_batches` tunes it for the table job instead of for queries.
+
+    Raises SluiceError where this process already has a session on another warehouse.
+    """
+    settings = settings or Settings()  # type: ignore[call-arg]  # from the environment and the defaults
+    warehouse = settings.warehouse_dir
+    warehouse.mkdir(parents=True, exist_ok=True)
+    java = find_java()
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # pyspark starts Java by JAVA_HOME or the PATH; this makes it the one whose version was looked at.
+    os.environ["JAVA_HOME"] = str(java.resolve().parent.parent)
+    builder = SparkSession.builder.appName("sluice").master(master)
+    for key, value in _configuration(warehouse, driver_memory).items():
+        builder = builder.config(key, value)
+    for key, value in MICRO_BATCHES.items() if micro_batches else ():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    if spark.sparkContext.getConf().get("spark.sluice.warehouse") != str(warehouse):
+        raise SluiceError(f"this process has a Spark session on another warehouse than {warehouse}; stop it first, or use another process")
+    # pyspark logs every wrong query with the whole Java stack; whoever runs the query gets the exception.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    return spark
+
+
+def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
+    classpath = ":".join(str(p) for p in [*spark_jars(), catalog_jar()])
+    log_settings = (Path(__file__).parent / "log4j2.properties").as_uri()
+    return {
+        "spark.sluice.warehouse": str(warehouse),
+        "spark.driver.memory": driver_memory,
+        "spark.driver.extraClassPath": classpath,
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings} -XX:+UseSerialGC",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension,sluice.WarehouseExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Where a table without a catalog in its name would go; nothing of ours does.
+        "spark.sql.warehouse.dir": str(warehouse / ".spark"),
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.default.parallelism": "2",
+        # Delta splits its own bookkeeping into 50 tasks unless told otherwise.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        # Compaction leaves files alone that are big enough, so that none is rewritten again and again.
+        "spark.databricks.delta.optimize.minFileSize": str(32 * 1024 * 1024),
+        "spark.databricks.delta.optimize.maxFileSize": str(128 * 1024 * 1024),
+        # VACUUM lists a table's folder with this many tasks, ten thousand unless told otherwise.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        # Rows may hold megabytes of text: what is buffered before it is written is bounded in bytes.
+        "spark.hadoop.parquet.block.size": str(32 * 1024 * 1024),
+        "spark.sql.parquet.columnarReaderBatchSize": "512",
+    }

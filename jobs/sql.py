@@ -1,0 +1,119 @@
+"""SQL over the tables, as text: what `sluice sql` prints.
+
+Takes one or several statements, separated by semicolons, and gives each one's rows as a table, as CSV or as JSON (one array of objects).
+Times are UTC whatever the machine's zone. Every failure is a QueryFailed with one line that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jobs.delta import reason
+from jobs.session import spark_session
+from pipeline.errors import InvalidParameter
+from pipeline.settings import Settings
+
+Output = Literal["table", "csv", "json"]
+# Quoted text and comments, in which a semicolon ends nothing.
+_OPAQUE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/""", re.S)
+
+
+class QueryFailed(InvalidParameter):
+    """The query is wrong, or could not be run."""
+
+
+def run(query: str, settings: Settings, output: Output = "table") -> str:
+    """The results of all statements of `query`, one after the other. Raises QueryFailed and what `spark_session` raises."""
+    parts = list(statements(query))
+    if not parts:
+        raise QueryFailed('the query is empty; try: sluice sql "SELECT * FROM system.serving.usage_hourly"')
+    spark = spark_session(settings)
+    return "\n".join(_answer(spark, statement, settings.warehouse_dir, output) for statement in parts)
+
+
+def statements(query: str) -> Iterator[str]:
+    """The statements of `query` without their semicolons; empty ones and mere comments are left out."""
+    blanked = _OPAQUE.sub(lambda m: " " * len(m.group()) if m.group()[:2] in ("--", "/*") else "x" * len(m.group()), query)
+    start = 0
+    for end in [*(m.start() for m in re.finditer(";", blanked)), len(query)]:
+        if blanked[start:end].strip():
+            yield query[start:end].strip()
+        start = end + 1
+
+
+def _answer(spark: SparkSession, statement: str, warehouse: Path, output: Output) -> str:
+    try:
+        rows = spark.sql(statement)
+        if not rows.columns:
+            return "[]" if output == "json" else ""
+        # By position: a result may have the same name twice.
+        rows = rows.toDF(*_different(rows.columns))
+        return _as_json(rows) if output == "json" else _as_text(rows, output)
+    except (PySparkException, Py4JJavaError) as exc:
+        raise QueryFailed(_explained(exc, warehouse)) from None
+
+
+def _different(names: list[str]) -> list[str]:
+    return [name if name not in names[:i] else f"{name}_{i + 1}" for i, name in enumerate(names)]
+
+
+def _as_json(rows: DataFrame) -> str:
+    columns = [F.col(f"`{name.replace('`', '``')}`") for name in rows.columns]
+    text = F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
+    return "[" + ",\n ".join(row[0] for row in rows.select(text).collect()) + "]"
+
+
+def _as_text(rows: DataFrame, output: Output) -> str:
+    # Text is made by Spark: in Python, times would turn into the machine's zone.
+    cells = rows.select(*[F.col(f"`{name.replace('`', '``')}`").cast("string") for name in rows.columns]).collect()
+    stream = io.StringIO()
+    if output == "csv":
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(rows.columns)
+        writer.writerows(["" if cell is None else cell for cell in row] for row in cells)
+        return stream.getvalue().rstrip("\n")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, kind in rows.dtypes:
+        table.add_column(
+            name, justify="right" if kind in ("int", "bigint", "double") or kind.startswith("decimal") else "left", no_wrap=True
+        )
+    for row in cells:
+        table.add_row(*("NULL" if cell is None else _plain(cell) for cell in row))
+    # Wide enough that nothing is cut; whoever reads it chooses what to select.
+    Console(file=stream, width=100_000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
+
+
+def _plain(cell: str) -> str:
+    """Nothing in a cell may steer the terminal: whatever was asked or answered may stand there."""
+    return "".join(c if c.isprintable() else " " for c in cell)
+
+
+def _explained(exc: PySparkException | Py4JJavaError, warehouse: Path) -> str:
+    condition = exc.getCondition() if isinstance(exc, PySparkException) else None
+    if condition in ("TABLE_OR_VIEW_NOT_FOUND", "REQUIRES_SINGLE_PART_NAMESPACE", "SCHEMA_NOT_FOUND"):
+        quoted = re.findall(r"`[^`]+`(?:\.`[^`]+`)*", str(exc))
+        name = (quoted[0] if quoted else "").replace("`", "")
+        known = _known_tables(warehouse)
+        near = difflib.get_close_matches(name, known, 3, 0.5) or known[:5]
+        there = f"did you mean {', '.join(near)}?" if near else f"there are no tables in {warehouse} yet"
+        return f"there is no table {name}; {there}"
+    return reason(exc)
+
+
+def _known_tables(warehouse: Path) -> list[str]:
+    return sorted(".".join(log.parent.relative_to(warehouse).parts) for log in warehouse.glob("*/*/*/_delta_log"))

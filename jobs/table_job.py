@@ -1,0 +1,203 @@
+"""The table job: one Structured Streaming query from Kafka into the Delta tables.
+
+The query's batches do one thing, they land (landing.py); this process's main thread spreads what has landed over the tables
+(fanout.py) and keeps them fit (upkeep.py). So a record is durable in one commit, and a slow or broken table holds up nothing.
+Ends with a SluiceError when the query fails: the broker's data is gone (failOnDataLoss) or the landing table can't be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from aiokafka.errors import KafkaError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from jobs.delta import reason
+from jobs.fanout import Fanout
+from jobs.landing import Landed, Landing
+from jobs.session import spark_session
+from jobs.status import write_status
+from jobs.upkeep import Upkeep
+from pipeline.errors import SluiceError
+from pipeline.kafka.admin import create_topics
+from pipeline.kafka.connection import spark_options
+from pipeline.settings import Settings
+from pipeline.topics import DEAD_LETTERS, ENDPOINTS, RECORDS
+
+log = logging.getLogger(__name__)
+
+# How long an orderly stop waits for the batch under way; what it cuts off is done again at the next start.
+STOP_WAIT_S = 15.0
+STATUS_EVERY_S = 5.0
+BROKER_WAIT_S = 60.0
+
+
+class TableJobFailed(SluiceError):
+    """The job can't go on; the message says why and what to do."""
+
+
+class TableJob:
+    """One run of the job in a given session; `step` does what is due, and the caller decides when to stop."""
+
+    def __init__(self, settings: Settings, spark: SparkSession) -> None:
+        self._settings, self._spark = settings, spark
+        checkpoint = settings.data.resolve() / "checkpoints" / "tables"
+        self.landing = Landing(spark, settings.warehouse_dir, checkpoint)
+        self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
+        self.fanout.recover()
+        self._upkeep = Upkeep(self.fanout)
+        self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
+        self._in_batch = threading.Lock()
+        self._last_batch: dict[str, int] | None = None
+        self._batch_error: str | None = None
+        self._told_s = 0.0
+        self.query = self._start(checkpoint)
+
+    def step(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for a batch to land, then spread what has. Raises TableJobFailed where the query has ended."""
+        idle = True
+        try:
+            self.fanout.add(self._landed.get(timeout=timeout_s))
+            while True:
+                self.fanout.add(self._landed.get_nowait())
+        except queue.Empty:
+            # A batch under way will want its rows spread next, so what can wait, waits.
+            idle = not self._in_batch.locked()
+        wrote = self.fanout.run(idle=idle)
+        if not wrote:
+            self._upkeep.run(idle=idle)
+        if wrote or time.monotonic() - self._told_s > STATUS_EVERY_S:
+            self._told_s = time.monotonic()
+            write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind())
+        if not self.query.isActive:
+            error = f"the table job's query has ended: {self._batch_error or _why(self.query)}"
+            write_status(self._settings.data, self.fanout, self._last_batch, None, error)
+            raise TableJobFailed(error)
+
+    def stop(self) -> None:
+        """Let the batch under way finish, stop the query, and spread what has landed."""
+        finished = self._in_batch.acquire(timeout=STOP_WAIT_S)
+        try:
+            self.query.stop()
+        finally:
+            if finished:
+                self._in_batch.release()
+        while not self._landed.empty():
+            self.fanout.add(self._landed.get_nowait())
+        while self.fanout.run(idle=True):
+            pass
+        write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind())
+
+    def _start(self, checkpoint: Path) -> StreamingQuery:
+        source = self._spark.readStream.format("kafka").options(**spark_options(self._settings))
+        source = source.option("subscribe", ",".join((RECORDS.name, ENDPOINTS.name, DEAD_LETTERS.name)))
+        source = source.option("startingOffsets", "earliest").option("failOnDataLoss", "true")
+        source = source.option("maxOffsetsPerTrigger", self._settings.max_offsets_per_trigger)
+        writer = source.load().writeStream.foreachBatch(self._on_batch).option("checkpointLocation", str(checkpoint))
+        return writer.trigger(processingTime=f"{int(self._settings.trigger_s * 1000)} milliseconds").queryName("tables").start()
+
+    def _on_batch(self, batch: DataFrame, batch_id: int) -> None:
+        with self._in_batch:
+            started_s = time.monotonic()
+            try:
+                landed = self.landing.take(batch, batch_id)
+            except Exception as exc:
+                self._batch_error = f"batch {batch_id} can't land in {self.landing.table.path}: {reason(exc)}"
+                raise
+            if landed is None:
+                return
+            took_ms = int((time.monotonic() - started_s) * 1000)
+            self._last_batch = {"batch_id": batch_id, "rows": landed.rows, "took_ms": took_ms, "at_ms": int(time.time() * 1000)}
+            log.info("batch %d: %d rows landed in %d ms", batch_id, landed.rows, took_ms)
+            self._landed.put(landed)
+
+    def _records_behind(self) -> int | None:
+        progress: Any = self.query.lastProgress
+        try:
+            return int(float(progress["sources"][0]["metrics"]["maxOffsetsBehindLatest"]))
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then stop cleanly. Raises SluiceError where it can't start or go on."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("py4j", "aiokafka", "kafka"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    stopping = threading.Event()
+    _on_signals(stopping)
+    with _alone(settings.warehouse_dir):
+        if not _topics_exist(settings, stopping):
+            return
+        spark = spark_session(settings, micro_batches=True)
+        # pyspark has put its own handler in place of ours.
+        _on_signals(stopping)
+        try:
+            job = TableJob(settings, spark)
+            print(f"SLUICE READY tables {settings.warehouse_dir}", flush=True)
+            try:
+                while not stopping.is_set():
+                    job.step(0.5)
+            finally:
+                job.stop()
+        finally:
+            spark.stop()
+
+
+def _topics_exist(settings: Settings, stopping: threading.Event) -> bool:
+    """Make the topics that are missing, waiting a while for the broker; False where the wait was ended by a signal."""
+    deadline_s = time.monotonic() + BROKER_WAIT_S
+    while True:
+        try:
+            asyncio.run(create_topics(settings))
+            return True
+        except KafkaError as exc:
+            if time.monotonic() > deadline_s:
+                raise TableJobFailed(
+                    f"Kafka at {settings.kafka} can't be reached: {exc!r}; start it, or name another with --kafka"
+                ) from None
+        if stopping.wait(1.0):
+            return False
+
+
+def _on_signals(stopping: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+
+@contextmanager
+def _alone(warehouse: Path) -> Iterator[None]:
+    """Two table jobs on one warehouse would write rows twice: the second is refused. The lock goes with its process."""
+    warehouse.mkdir(parents=True, exist_ok=True)
+    file: IO[str]
+    with (warehouse / ".table-job.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TableJobFailed(f"another table job writes {warehouse}; stop it first, or use another --data") from None
+        yield
+
+
+def _why(query: StreamingQuery) -> str:
+    exc = query.exception()
+    if exc is None:
+        return "it was stopped"
+    text = reason(exc)
+    if "data loss" in str(exc).lower() or "failOnDataLoss" in str(exc):
+        return (
+            f"{text}. Kafka no longer has records that were not read yet; to go on with what there is, "
+            "delete DATA/checkpoints/tables (rows that are in the tables stay and are not doubled)"
+        )
+    return text
