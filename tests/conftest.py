@@ -85,10 +85,11 @@ class Stack:
     @staticmethod
     def _read(process: subprocess.Popen[str], lines: list[str], ready: threading.Event) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("SLUICE READY stack"):
-                ready.set()
+        with process.stdout:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if line.startswith("SLUICE READY stack"):
+                    ready.set()
 
     def stop(self) -> int:
         """Ctrl-C, and wait for the end; the exit code."""

@@ -59,7 +59,7 @@ def up(
         if demo and not no_tour and not no_tables:
             from pipeline.cli.tour import tour
 
-            await asyncio.to_thread(tour, stack)
+            await tour(stack)
         _print(f"\nSLUICE READY stack {stack.host}")
         _print(f"admin token: {stack.folder.token_file}   Kafka: {stack.settings.kafka}   logs: {stack.folder.logs}   stop: Ctrl-C")
 

@@ -71,7 +71,7 @@ def _option(name: str) -> inspect.Parameter:
         f"--{name.replace('_', '-')}", envvar=f"SLUICE_{name.upper()}", help=field.description or name.replace("_", " "),
         show_default=shown or False, metavar=None if flag else "TEXT",
     )  # fmt: skip
-    annotation = Annotated[bool | None if flag else str | None, option]
+    annotation: Any = Annotated[bool | None, option] if flag else Annotated[str | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

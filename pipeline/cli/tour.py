@@ -6,9 +6,8 @@ it should be, and the answer counts earlier runs in. Raises CommandFailed where 
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 import sys
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -57,17 +56,10 @@ ORDER BY hour DESC
 """
 
 
-def tour(stack: RunningStack) -> None:
+async def tour(stack: RunningStack) -> None:
     """Take the running stack through it; returns when the tables have said their part."""
-    gateway = Gateway(stack.host, stack.folder.read_token(), stack.folder.path)
-    _say("\nA tour: endpoint 'demo' with two served entities, a limit, a keyword guardrail, an inference table.")
-    tokens = {user: gateway.call("POST", "/api/2.0/sluice/tokens", {"user": user}, "making tokens") for user in USERS}
-    try:
-        ids = _requests(stack, gateway, tokens)
-    finally:
-        for made in tokens.values():
-            gateway.call("DELETE", f"/api/2.0/sluice/tokens/{made['token_id']}", doing="revoking the tour's tokens")
-    _show(_wait_for_tables(stack, ids))
+    ids = await asyncio.to_thread(_ask, stack)
+    _show(await _wait_for_tables(stack, ids))
     _say(
         f"\nGo on yourself:\n"
         f"  curl {stack.host}/v1/chat/completions -H 'content-type: application/json' \\\n"
@@ -76,6 +68,18 @@ def tour(stack: RunningStack) -> None:
         f'  sluice chat {ENDPOINT} "hello"\n'
         f'  sluice sql "{HINT}"'
     )
+
+
+def _ask(stack: RunningStack) -> list[str]:
+    """The part of the tour that is HTTP; the ids of all its requests."""
+    gateway = Gateway(stack.host, stack.folder.read_token(), stack.folder.path)
+    _say("\nA tour: endpoint 'demo' with two served entities, a limit, a keyword guardrail, an inference table.")
+    tokens = {user: gateway.call("POST", "/api/2.0/sluice/tokens", {"user": user}, "making tokens") for user in USERS}
+    try:
+        return _requests(stack, gateway, tokens)
+    finally:
+        for made in tokens.values():
+            gateway.call("DELETE", f"/api/2.0/sluice/tokens/{made['token_id']}", doing="revoking the tour's tokens")
 
 
 def _endpoint(demo_url: str, first_model: str) -> dict[str, Any]:
@@ -133,24 +137,43 @@ def _expect(status: int, wanted: int, what: str) -> None:
     _say(f"  {status}  {what}")
 
 
-def _wait_for_tables(stack: RunningStack, ids: list[str]) -> list[dict[str, Any]]:
+async def _wait_for_tables(stack: RunningStack, ids: list[str]) -> list[dict[str, Any]]:
     """The dashboard query's rows, when the tables hold every request of the tour."""
     query = DASHBOARD.format(table=TABLE, ids=", ".join(f"'{i}'" for i in ids))
+    rows: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(TABLES_TIMEOUT_S):
+            with errors.status("waiting for the tables, then asking them the dashboard's query ..."):
+                while not rows or rows[0]["seen"] != len(ids):
+                    rows = await _query(stack, query) or rows
+        return rows
+    except TimeoutError:
+        seen = rows[0]["seen"] if rows else 0
+        waited = f"after {TABLES_TIMEOUT_S:.0f} s"
+        raise CommandFailed(
+            f"the tables hold {seen} of {len(ids)} requests {waited}; see {stack.folder.logs / 'tables.log'}, or ask `sluice doctor`"
+        ) from None
+
+
+async def _query(stack: RunningStack, query: str) -> list[dict[str, Any]]:
+    """The rows of a query; none where it fails, as it does while a table is not there yet."""
     # In a process of its own: its Java process goes with it.
     command = [sys.executable, "-m", "pipeline", "sql", query, "--format", "json", "--data", str(stack.folder.path)]
     command += ["--warehouse", str(stack.settings.warehouse_dir)]
-    deadline = time.monotonic() + TABLES_TIMEOUT_S
-    rows: list[dict[str, Any]] = []
-    with errors.status("waiting for the tables, then asking them the dashboard's query ..."):
-        while time.monotonic() < deadline:
-            done = subprocess.run(command, capture_output=True, timeout=TABLES_TIMEOUT_S, check=False)  # noqa: S603  this program
-            rows = orjson.loads(done.stdout) if done.returncode == 0 else []
-            if rows and rows[0]["seen"] == len(ids):
-                return rows
-    seen = rows[0]["seen"] if rows else 0
-    raise CommandFailed(
-        f"the tables hold {seen} of {len(ids)} requests after {TABLES_TIMEOUT_S:.0f} s; see {stack.folder.logs / 'tables.log'}"
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
+    try:
+        printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        await asyncio.sleep(1)
+        return []
+    rows: list[dict[str, Any]] = orjson.loads(printed)
+    return rows
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

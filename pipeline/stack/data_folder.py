@@ -4,6 +4,7 @@
     DATA/state.json     process ids, addresses (StackState); the command line finds a running stack by it
     DATA/ports.json     ports of earlier starts, so that addresses in configurations stay true
     DATA/admin-token    mode 0600
+    DATA/id             a name of its own, for clusters that several installations share
 
 The broker's log, the tables, checkpoints and logs beside them belong to their parts. Raises DataFolderBusy, DataFolderUnusable.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from typing import IO
 
@@ -109,6 +111,18 @@ class DataFolder:
     def write_token(self, token: str) -> None:
         """Leave the admin's token, readable for the owner only."""
         write_whole(self.token_file, token.encode() + b"\n", mode=0o600)
+
+    def installation_id(self) -> str:
+        """A short name that no other installation has; the same at every start."""
+        file = self.path / "id"
+        try:
+            known = file.read_text(encoding="utf-8").strip()
+        except OSError:
+            known = ""
+        if not known:
+            known = secrets.token_hex(4)
+            write_whole(file, known.encode() + b"\n")
+        return known
 
     def port(self, name: str, preferred: int | None) -> int:
         """A port for `name`: the one it had before, else the preferred one, else any; the first of them that is free. Remembered."""

@@ -24,6 +24,7 @@ from pipeline.settings import Settings
 from pipeline.stack.data_folder import DataFolder, StackState
 from pipeline.stack.kafka_server import STOP_GRACE_S, KafkaServer
 from pipeline.stack.ports import free_port, is_free
+from pipeline.stack.process import PartFailed
 from pipeline.stack.supervisor import Part, Supervisor
 
 KAFKA_PORT = 9092
@@ -111,6 +112,7 @@ class _Stack:
         await self.supervisor.wait_ready([p.name for p in parts if p.name.startswith("worker")], START_TIMEOUT_S)
         await self._ensure_admin_token()
         await self.supervisor.wait_ready([p.name for p in parts], START_TIMEOUT_S)
+        await self._wait_serving()
         await then(RunningStack(self._settings, self._host, self._folder, self._demo_url))
 
     @property
@@ -161,13 +163,34 @@ class _Stack:
             ledger = self._folder.path / "demo-ledger.jsonl"
             argv = [*command, "demo-provider", "--port", str(self._demo_port), "--ledger", str(ledger)]
             parts.append(Part("demo-provider", argv, 2, 5.0, env))
+        # On a cluster that others use too, a worker's name must be this installation's own: the broker lets each name in once.
+        suffix = f"-{self._folder.installation_id()}" if self._options.external_kafka else ""
         for number in range(self._options.workers):
             name = f"worker-{number}"
-            parts.append(Part(name, [*command, "worker", "--worker-id", name], 1, 20.0, worker_env))
+            parts.append(Part(name, [*command, "worker", "--worker-id", f"{name}{suffix}"], 1, 20.0, worker_env))
         parts.append(Part("ingress", [*command, "ingress"], 0, 15.0, env))
         if self._options.tables:
             parts.append(Part("tables", [*command, "tables"], 2, 30.0, env))
         return parts
+
+    async def _wait_serving(self) -> None:
+        """The ingress finds the workers by asking the broker now and then; until it has, it refuses requests. Raises PartFailed."""
+        import httpx
+
+        why = "it gave no answer"
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as client:
+                while True:
+                    try:
+                        answer = await client.get(f"{self._host}/readyz", timeout=5)
+                        if answer.is_success:
+                            return
+                        why = answer.text[:300]
+                    except httpx.TransportError as exc:
+                        why = type(exc).__name__
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise PartFailed(f"the gateway does not serve after {START_TIMEOUT_S:.0f} s: {why}; see {self._folder.logs}") from None
 
     async def _ensure_admin_token(self) -> None:
         """On the first start only: a token that was revoked since must not come back."""
