@@ -1,7 +1,7 @@
 """Spark as Sluice uses it: Delta, UTC, little memory, local jars only, and the tables by their three-part names.
 
-Every folder of the warehouse is a catalog of the session, those that appear later too; no service has to run. The JVM takes its settings
-when the first session of a process starts, so a process has one warehouse. Fails with JavaMissing or JarsUnavailable.
+Every folder of the warehouse is a catalog of the session, those that appear later too; no service has to run.
+Fails with JavaMissing or JarsUnavailable.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import logging
 import os
 from pathlib import Path
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from jobs.catalog import catalog_jar
-from pipeline.errors import SluiceError
 from pipeline.settings import Settings
 from pipeline.stack.jars import find_java, spark_jars
 
+# Read by sluice.WarehouseExtension before each query.
+WAREHOUSE = "spark.sluice.warehouse"
 # Micro-batches are many small jobs: compiling code for each costs more than it saves (0.7 instead of 0.9 s an append).
 MICRO_BATCHES = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
@@ -24,35 +26,41 @@ MICRO_BATCHES = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.fac
 def spark_session(
     settings: Settings | None = None, *, master: str = "local[2]", driver_memory: str = "1g", micro_batches: bool = False
 ) -> SparkSession:
-    """The process's SparkSession; `micro_batches` tunes it for the table job instead of for queries.
+    """A SparkSession on the settings' warehouse; `micro_batches` tunes it for the table job instead of for queries.
 
-    Raises SluiceError where this process already has a session on another warehouse.
+    A process has one JVM, whose `master` and `driver_memory` are those of the first call; each warehouse has a session of its own.
     """
     settings = settings or Settings()  # type: ignore[call-arg]  # from the environment and the defaults
     warehouse = settings.warehouse_dir
     warehouse.mkdir(parents=True, exist_ok=True)
-    java = find_java()
+    running = SparkSession.builder.getOrCreate() if SparkContext._active_spark_context else None
+    spark = running or _start(warehouse, master, driver_memory)
+    if running and (micro_batches or running.conf.get(WAREHOUSE) != str(warehouse)):
+        # The JVM is there: a session of its own, with its own warehouse.
+        spark = running.newSession()
+        spark.conf.set(WAREHOUSE, str(warehouse))
+    for key, value in MICRO_BATCHES.items() if micro_batches else ():
+        spark.conf.set(key, value)
+    return spark
+
+
+def _start(warehouse: Path, master: str, driver_memory: str) -> SparkSession:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # pyspark starts Java by JAVA_HOME or the PATH; this makes it the one whose version was looked at.
-    os.environ["JAVA_HOME"] = str(java.resolve().parent.parent)
+    os.environ["JAVA_HOME"] = str(find_java().resolve().parent.parent)
+    # pyspark logs every wrong query with the whole Java stack; whoever runs the query gets the exception.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     builder = SparkSession.builder.appName("sluice").master(master)
     for key, value in _configuration(warehouse, driver_memory).items():
         builder = builder.config(key, value)
-    for key, value in MICRO_BATCHES.items() if micro_batches else ():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
-    if spark.sparkContext.getConf().get("spark.sluice.warehouse") != str(warehouse):
-        raise SluiceError(f"this process has a Spark session on another warehouse than {warehouse}; stop it first, or use another process")
-    # pyspark logs every wrong query with the whole Java stack; whoever runs the query gets the exception.
-    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
-    return spark
+    return builder.getOrCreate()
 
 
 def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
     classpath = ":".join(str(p) for p in [*spark_jars(), catalog_jar()])
     log_settings = (Path(__file__).parent / "log4j2.properties").as_uri()
     return {
-        "spark.sluice.warehouse": str(warehouse),
+        WAREHOUSE: str(warehouse),
         "spark.driver.memory": driver_memory,
         "spark.driver.extraClassPath": classpath,
         "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings} -XX:+UseSerialGC",

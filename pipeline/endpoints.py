@@ -42,7 +42,9 @@ class Config(BaseModel):
             for name, given in value.items():
                 if isinstance(name, str) and name.endswith("_plaintext") and given is not None:
                     field = name.removesuffix("_plaintext")
-                    raise ValueError(f"{name} is refused: a key in clear text would lie in Kafka; set {field} to {{{{secrets/SCOPE/KEY}}}} instead")
+                    raise ValueError(
+                        f"{name} is refused: a key in clear text would lie in Kafka; set {field} to {{{{secrets/SCOPE/KEY}}}} instead"
+                    )
             return {k: v for k, v in value.items() if v is not None}
         return value
 

@@ -2,7 +2,7 @@
 
 The classes are the SDK's own with four differences: strings do where the SDK wants its enums (`provider="openai"`,
 `renewal_period="second"`), the specification's names exist beside the SDK's, a configuration need not repeat the endpoint's name,
-and `WorkspaceClient()` looks for SLUICE_HOST and SLUICE_TOKEN first. Values are judged by the server, which refuses wrong ones with a clear 400; nothing is checked here.
+and `WorkspaceClient()` looks for SLUICE_HOST and SLUICE_TOKEN first. Nothing is checked here: the server refuses wrong values with 400.
 The SDK's enums know the period `minute` only: where it reads an answer, other periods show as None.
 """
 

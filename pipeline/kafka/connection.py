@@ -76,7 +76,7 @@ def spark_options(settings: Settings) -> dict[str, str]:
         options |= {
             "kafka.sasl.mechanism": settings.kafka_sasl_mechanism,
             "kafka.sasl.jaas.config": (
-                f"org.apache.kafka.common.security.{module} required " f'username="{quoted[0]}" password="{quoted[1]}";'
+                f'org.apache.kafka.common.security.{module} required username="{quoted[0]}" password="{quoted[1]}";'
             ),
         }
     return options
