@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from pipeline import topics
 from pipeline.core.commands import Command, Operation, checked
 from pipeline.errors import Unavailable, from_status
-from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options, new_producer
+from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options, new_producer, stop_consumer, stop_producer
 from pipeline.settings import Settings
 
 TOKEN_PREFIX = "sluice-"  # noqa: S105 - what a token starts with, so that one is recognised where it should not be
@@ -95,9 +95,9 @@ async def send_command(settings: Settings, command: Command, timeout_s: float = 
             await consumer.position(partition)
             return await exchange(producer, _OwnAnswers(consumer), command, timeout_s)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
     finally:
-        await producer.stop()
+        await stop_producer(producer)
 
 
 class _OwnAnswers:

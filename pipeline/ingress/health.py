@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from pipeline import topics
 from pipeline.errors import Unavailable
@@ -85,6 +85,9 @@ class Health:
                 [response] = await admin.describe_consumer_groups([topics.WORKER_GROUP])
             group = response.groups[0]
             self._broker_error, self._group_state, self._members = None, group[2] or "unknown", len(group[5])
+        except GroupCoordinatorNotAvailableError:
+            # The broker answers, but has not set up consumer groups yet: no worker was ever here.
+            self._broker_error, self._group_state, self._members = None, "unknown", 0
         except (KafkaError, OSError, TimeoutError) as exc:
             self._broker_error = type(exc).__name__
         except Exception as exc:  # a poll that dies would leave its last word standing for ever

@@ -28,7 +28,7 @@ from pipeline.ingress.inference import Gateway
 from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import ReplyReader, Waiting
 from pipeline.kafka.admin import create_topics
-from pipeline.kafka.connection import new_producer
+from pipeline.kafka.connection import new_producer, stop_producer
 from pipeline.kafka.follower import Follower
 from pipeline.providers.secrets import is_present
 from pipeline.settings import Settings
@@ -119,7 +119,8 @@ async def started(settings: Settings) -> AsyncIterator[Gate]:
         waiting = Waiting(settings.max_waiting)
         replies = ReplyReader(settings, waiting)
         health = Health(settings, lambda: replies.ready)
-        for part in (producer, endpoints, tokens, replies, health):
+        await running(producer.start, lambda: stop_producer(producer))
+        for part in (endpoints, tokens, replies, health):
             await running(part.start, part.stop)
         # So that the first request need not wait for the topics' metadata.
         for topic in (topics.REQUESTS, topics.COMMANDS, topics.CANCELLATIONS):

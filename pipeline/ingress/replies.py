@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline import topics
 from pipeline.errors import AlreadyExists, SluiceError, Unavailable
-from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options, stop_consumer
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class ReplyReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def _run(self) -> None:
         assert self._consumer is not None

@@ -5,10 +5,12 @@ Makes no connection itself. TLS material that can't be read fails here, at start
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 from faust.auth import SASLCredentials, SSLCredentials
 
 from pipeline.settings import Settings
@@ -16,6 +18,8 @@ from pipeline.topics import MAX_RECORD_BYTES
 
 # Above a record's own limit, so that a record of exactly that size still fits with its headers.
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
+# How long the end of a producer may take.
+STOP_S = 5.0
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -48,6 +52,36 @@ def new_producer(settings: Settings, client_id: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(
         **client_options(settings), client_id=client_id, enable_idempotence=True, linger_ms=0, max_request_size=MAX_REQUEST_BYTES
     )  # fmt: skip
+
+
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Write what waits and close, within STOP_S even where no broker answers; what is not written then fails for those who wait for it."""
+    stopping = asyncio.ensure_future(producer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=STOP_S)
+    if not done:
+        # stop() waits for the broker without a limit (aiokafka 0.14), unless its sender ends.
+        producer._message_accumulator.fail_all(KafkaTimeoutError())
+        producer._sender.sender_task.cancel()
+        await asyncio.wait([stopping])
+    await _closed(stopping, producer.client)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Close within STOP_S, even where no broker answers."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=STOP_S)
+    if not done:
+        stopping.cancel()
+        await asyncio.wait([stopping])
+    await _closed(stopping, consumer._client)
+
+
+async def _closed(stopping: asyncio.Future[None], client: Any) -> None:
+    """The connections are closed too, where stopping was cut short: a fetch that waits for the broker ends it with CancelledError."""
+    if stopping.cancelled():
+        await client.close()
+    else:
+        stopping.result()
 
 
 def faust_credentials(settings: Settings) -> Any:

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options, stop_consumer
 from pipeline.settings import Settings
 from pipeline.topics import Topic
 
@@ -86,7 +86,7 @@ class Follower(Generic[T]):
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def catch_up(self, timeout_s: float = 10.0) -> None:
         """Wait until everything that was in the topic when this was called has been read. Raises TimeoutError, KafkaError."""
