@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 STOP_WAIT_S = 15.0
 STATUS_EVERY_S = 5.0
 BROKER_WAIT_S = 60.0
+# Before each partition is read, Spark asks for its offsets on the connection where the last, empty fetch still waits for records at
+# the broker: half a second for each partition and pass, unless that wait is short.
+FETCH_WAIT_MS = 10
 
 
 class TableJobFailed(SluiceError):
@@ -105,6 +108,7 @@ class TableJob:
         source = source.option("subscribe", ",".join((RECORDS.name, ENDPOINTS.name, DEAD_LETTERS.name)))
         source = source.option("startingOffsets", "earliest").option("failOnDataLoss", "true")
         source = source.option("maxOffsetsPerTrigger", self._settings.max_offsets_per_trigger)
+        source = source.option("kafka.fetch.max.wait.ms", FETCH_WAIT_MS)
         writer = source.load().writeStream.foreachBatch(self._on_batch).option("checkpointLocation", str(checkpoint))
         return writer.trigger(processingTime=f"{int(self._settings.trigger_s * 1000)} milliseconds").queryName("tables").start()
 
