@@ -1,6 +1,58 @@
-"""A real broker and one real Spark for all tests of the table job.
+"""One broker and one table job for all tests of this folder that need them; see running_job.py.
 
-broker     an embedded Kafka for the whole session
-spark      the one session; its warehouse is the folder that the tests' jobs share, so that names work in queries
-place      a warehouse of a test's own below it is not possible (one process, one warehouse): use catalogs of your own, see `catalog`
+The tests share its tables, so each uses endpoints, catalogs and request ids of its own, and leaves the job running.
 """
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.kafka.admin import create_topics
+from pipeline.settings import Settings
+from pipeline.stack.jars import find_java, kafka_jars
+from pipeline.stack.kafka_server import KafkaServer
+from pipeline.stack.ports import free_port
+from tests.jobs.running_job import RunningJob
+
+# Neither UTC nor a whole hour away from it: a time that goes through the machine's own zone comes out wrong.
+ODD_ZONE = "Asia/Kolkata"
+
+
+@pytest.fixture(scope="package")
+def odd_zone() -> Iterator[None]:
+    """Python's local time is another than the tables'."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = ODD_ZONE
+    time.tzset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TZ")
+        if before is not None:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+@pytest.fixture(scope="package")
+def job(tmp_path_factory: pytest.TempPathFactory, odd_zone: None) -> Iterator[RunningJob]:
+    """The table job in this process, on a real broker and a real Spark."""
+    data = tmp_path_factory.mktemp("tables") / "data"
+    broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
+    broker.start()
+    try:
+        asyncio.run(broker.wait_ready(60))
+        settings = Settings(data=data, kafka=broker.bootstrap, trigger_s=0.2)
+        asyncio.run(create_topics(settings))
+        running = RunningJob(settings)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.crash()
+    finally:
+        broker.stop()
