@@ -131,7 +131,7 @@ class Fanout:
 
     def floor(self) -> int:
         """The newest batch that every target has taken over."""
-        return min([self.high, *(self.targets[name].reached for name in self.work)])
+        return min([self.high, *(max(self.targets[name].reached, work.after) for name, work in self.work.items())])
 
     def _write(self, target: AnyTarget, landing: DataFrame, high: int) -> BaseException | None:
         try:

@@ -2,7 +2,7 @@
 
 The query's batches do one thing, they land (landing.py); this process's main thread spreads what has landed over the tables
 (fanout.py) and keeps them fit (upkeep.py). So a record is durable in one commit, and a slow or broken table holds up nothing.
-Ends with a SluiceError when the query fails: the broker's data is gone (failOnDataLoss) or the landing table can't be written.
+Ends with a TableJobFailed where the broker's data is gone (failOnDataLoss) or the landing table can't be read or written.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from aiokafka.errors import KafkaError
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.delta import reason
 from jobs.fanout import Fanout
+from jobs.landing import NAME as LANDING
 from jobs.landing import Landed, Landing
 from jobs.session import spark_session
 from jobs.status import write_status
@@ -57,19 +60,32 @@ class TableJob:
     def __init__(self, settings: Settings, spark: SparkSession) -> None:
         self._settings, self._spark = settings, spark
         checkpoint = settings.data.resolve() / "checkpoints" / "tables"
-        self.landing = Landing(spark, settings.warehouse_dir, checkpoint)
-        self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
-        self.fanout.recover()
-        self._upkeep = Upkeep(self.fanout)
+        with _landing_usable(settings.warehouse_dir):
+            self.landing = Landing(spark, settings.warehouse_dir, checkpoint)
+            self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
+            self.fanout.recover()
+            self._upkeep = Upkeep(self.fanout)
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._in_batch = threading.Lock()
         self._last_batch: dict[str, int] | None = None
         self._batch_error: str | None = None
+        self._last_error: str | None = None
         self._told_s = 0.0
         self.query = self._start(checkpoint)
 
     def step(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for a batch to land, then spread what has. Raises TableJobFailed where the query has ended."""
+        """Wait up to `timeout_s` for a batch to land, then spread what has. Raises TableJobFailed where the job can't go on."""
+        try:
+            with _landing_usable(self._settings.warehouse_dir):
+                self._spread(timeout_s)
+            if not self.query.isActive:
+                raise TableJobFailed(f"the table job's query has ended: {self._batch_error or _why(self.query)}")
+        except TableJobFailed as exc:
+            self._last_error = exc.message
+            self._tell()
+            raise
+
+    def _spread(self, timeout_s: float) -> None:
         idle = True
         try:
             self.fanout.add(self._landed.get(timeout=timeout_s))
@@ -82,12 +98,7 @@ class TableJob:
         if not wrote:
             self._upkeep.run(idle=idle)
         if wrote or time.monotonic() - self._told_s > STATUS_EVERY_S:
-            self._told_s = time.monotonic()
-            write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind())
-        if not self.query.isActive:
-            error = f"the table job's query has ended: {self._batch_error or _why(self.query)}"
-            write_status(self._settings.data, self.fanout, self._last_batch, None, error)
-            raise TableJobFailed(error)
+            self._tell()
 
     def stop(self) -> None:
         """Let the batch under way finish, stop the query, and spread what has landed."""
@@ -97,11 +108,20 @@ class TableJob:
         finally:
             if finished:
                 self._in_batch.release()
-        while not self._landed.empty():
-            self.fanout.add(self._landed.get_nowait())
-        while self.fanout.run(idle=True):
-            pass
-        write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind())
+        try:
+            with _landing_usable(self._settings.warehouse_dir):
+                while not self._landed.empty():
+                    self.fanout.add(self._landed.get_nowait())
+                while self.fanout.run(idle=True):
+                    pass
+        except TableJobFailed as exc:
+            # Nobody waits for this any more, and what ended the job before is the better reason.
+            log.error("what has landed is spread at the next start: %s", exc.message)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told_s = time.monotonic()
+        write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind(), self._last_error)
 
     def _start(self, checkpoint: Path) -> StreamingQuery:
         source = self._spark.readStream.format("kafka").options(**spark_options(self._settings))
@@ -118,7 +138,7 @@ class TableJob:
             try:
                 landed = self.landing.take(batch, batch_id)
             except Exception as exc:
-                self._batch_error = f"batch {batch_id} can't land in {self.landing.table.path}: {reason(exc)}"
+                self._batch_error = _lost_in_kafka(exc) or f"batch {batch_id} can't land in {self.landing.table.path}: {reason(exc)}"
                 raise
             if landed is None:
                 return
@@ -194,14 +214,28 @@ def _alone(warehouse: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _landing_usable(warehouse: Path) -> Iterator[None]:
+    """Whatever Spark raises here, the landing table is to blame: every other table's failure stays with that table."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as exc:
+        raise TableJobFailed(
+            f"the landing table in {warehouse.joinpath(*LANDING)} can't be used: {reason(exc)}; "
+            "check that its folder can be read and written"
+        ) from None
+
+
 def _why(query: StreamingQuery) -> str:
     exc = query.exception()
-    if exc is None:
-        return "it was stopped"
-    text = reason(exc)
-    if "data loss" in str(exc).lower() or "failOnDataLoss" in str(exc):
-        return (
-            f"{text}. Kafka no longer has records that were not read yet; to go on with what there is, "
-            "delete DATA/checkpoints/tables (rows that are in the tables stay and are not doubled)"
-        )
-    return text
+    return "it was stopped" if exc is None else _lost_in_kafka(exc) or reason(exc)
+
+
+def _lost_in_kafka(exc: BaseException) -> str | None:
+    """What to do where records are gone that were not read yet; None for any other failure."""
+    if not any(sign in str(exc).lower() for sign in ("data loss", "failondataloss", "may have been lost", "were aged out")):
+        return None
+    return (
+        "Kafka no longer has records that were not read yet; to go on with what there is, delete DATA/checkpoints/tables "
+        f"(rows that are in the tables stay and are not doubled). {reason(exc)}"
+    )
