@@ -14,7 +14,7 @@ from pathlib import Path
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
 from jobs.landing import KIND_ENDPOINT, Span, TableName
@@ -89,26 +89,32 @@ class ServedEntities:
         self._reached = high
 
     def _merge(self, rows: list[tuple[object, ...]], high: int) -> None:
-        schema = StructType([StructField("action", StringType()), *SERVED_ENTITIES.fields])
+        own = [StructField("action", StringType()), StructField("followed_by", ArrayType(StringType()))]
+        schema = StructType([*own, *SERVED_ENTITIES.fields])
         source = self._session.createDataFrame(rows, schema)
         self._session.conf.set("spark.databricks.delta.write.txnAppId", self._app_id)
         self._session.conf.set("spark.databricks.delta.write.txnVersion", str(high))
+        # A deletion ends the rows of before these changes; where old changes are read again, the table has later ones too.
         ends = (
             "s.action = 'delete' AND t.endpoint_name = s.endpoint_name AND t.endpoint_delete_time IS NULL "
-            "AND t.change_time <= s.endpoint_delete_time"
+            "AND t.change_time <= s.endpoint_delete_time "
+            "AND NOT array_contains(s.followed_by, concat_ws('|', t.served_entity_id, unix_millis(t.change_time)))"
         )
         known = "s.action = 'add' AND t.served_entity_id = s.served_entity_id AND t.change_time = s.change_time"
         (
             DeltaTable.forPath(self._session, str(self.table.path)).alias("t")
             .merge(source.alias("s"), f"({ends}) OR ({known})")
-            .whenMatchedUpdate("s.action = 'delete'", {"endpoint_delete_time": "s.endpoint_delete_time"})
+            .whenMatchedUpdate("t.endpoint_delete_time IS NULL", {"endpoint_delete_time": "s.endpoint_delete_time"})
             .whenNotMatchedInsert("s.action = 'add'", {f.name: f"s.{f.name}" for f in SERVED_ENTITIES.fields})
             .execute()
         )  # fmt: skip
 
 
 def _source_rows(found: list[Change]) -> list[tuple[object, ...]]:
-    """The MERGE's source: at most one ending for each endpoint, and the new rows with their ending where it follows here."""
+    """The MERGE's source: at most one ending for each endpoint, and the new rows with their ending where it follows here.
+
+    What became of the new rows is said by themselves, in the log's order, so an ending names those that it is not for.
+    """
     deleted: dict[str, Change] = {}
     added: dict[tuple[str, int], dict[str, object]] = {}
     for change in found:
@@ -121,8 +127,12 @@ def _source_rows(found: list[Change]) -> list[tuple[object, ...]]:
             for row in _rows_of(change.endpoint):
                 added[str(row["served_entity_id"]), change.endpoint.last_updated_timestamp] = row
     names = [f.name for f in SERVED_ENTITIES.fields]
-    ends = [{"endpoint_name": c.name, "endpoint_delete_time": _time(c.appended_ms)} for c in deleted.values()]
-    return [(DELETE, *(row.get(n) for n in names)) for row in ends] + [(ADD, *(row.get(n) for n in names)) for row in added.values()]
+    rows: list[tuple[object, ...]] = [(ADD, None, *(row.get(n) for n in names)) for row in added.values()]
+    for change in deleted.values():
+        end = {"endpoint_name": change.name, "endpoint_delete_time": _time(change.appended_ms)}
+        own = [f"{entity}|{changed_ms}" for (entity, changed_ms), row in added.items() if row["endpoint_name"] == change.name]
+        rows.append((DELETE, own, *(end.get(n) for n in names)))
+    return rows
 
 
 def _rows_of(endpoint: Endpoint) -> list[dict[str, object]]:

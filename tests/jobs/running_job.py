@@ -60,7 +60,7 @@ class RunningJob:
         """Return when everything that lies in Kafka has landed."""
         self.run.query.processAllAvailable()
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 40.0) -> None:
         """Step until the condition holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():

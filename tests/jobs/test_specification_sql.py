@@ -406,6 +406,6 @@ def test_a_whole_block_runs_with_its_comments_and_semicolons(stack: Any, sent: S
         answers.append(answer)
     statements = [s for s in queries().values() if s in block]
     assert len(answers) == len(statements) > 0
+    spark = spark_session(Settings(data=stack.data))
     for answer, statement in zip(answers, statements, strict=True):
-        expected, _ = asked(stack, sent, statement)
-        assert len(answer) == len(expected) > 0 and list(answer[0]) == list(expected[0])
+        assert answer and list(answer[0]) == spark.sql(statement).columns

@@ -184,62 +184,6 @@ def test_records_of_one_id_count_when_they_are_a_day_apart_however_they_are_spli
             counting.append(one)
 
 
-def test_a_request_id_is_recorded_again_after_24_hours_and_not_before(job: RunningJob) -> None:
-    table = ("days", "logs", "again")
-
-    def twice(request_id: str, gap_ms: int) -> list[InferenceRecord]:
-        return [record(table, request_id=request_id, timestamp_ms=NOW_MS - 3 * DAY_MS + gap, run_id=str(gap)) for gap in (0, gap_ms)]
-
-    pairs = [twice("days-copy", DAY_MS - 1), twice("days-new", DAY_MS)]
-    job.produce([first for first, _ in pairs])
-    job.settle()
-    job.produce([second for _, second in pairs])
-    job.settle()
-    assert ids(job.rows("days.logs.again_request_response")) == ["days-copy", "days-new", "days-new"]
-
-
-# --- tables as they are configured
-
-
-def test_both_tables_are_there_and_empty_as_soon_as_they_are_configured(job: RunningJob) -> None:
-    off = endpoint("configured-off", ("off", "logs", "early"))
-    assert off.ai_gateway.inference_table_config
-    off.ai_gateway.inference_table_config.enabled = False
-    job.produce([endpoint("configured", ("early", "logs", "early")), off])
-    job.settle()
-    assert job.rows("early.logs.early_request_response") == [] == job.rows("early.logs.early_assessment")
-    assert not (job.warehouse / "off").exists()
-
-
-def test_served_entities_have_a_row_for_each_change_and_show_when_the_endpoint_was_deleted(job: RunningJob) -> None:
-    name = "entities"
-    changed = endpoint(name, entities=("a",), config_version=2, tags=[{"key": "team", "value": "ads"}])
-    job.produce([endpoint(name, entities=("a", "b")), endpoint("entities-quiet", usage=False), changed])
-    job.settle()
-    rows = job.rows(ENTITIES, "endpoint_name LIKE 'entities%'")
-    assert sorted((r["served_entity_name"], r["endpoint_config_version"], r["tags"]["team"]) for r in rows) == [
-        ("a", 1, "search"), ("a", 2, "ads"), ("b", 1, "search"),
-    ]  # fmt: skip
-    assert all(r["endpoint_name"] == name and r["endpoint_delete_time"] is None for r in rows)
-    newest = next(r for r in rows if r["endpoint_config_version"] == 2)
-    assert utc(newest["change_time"]) == time_of(changed.last_updated_timestamp)
-    assert (newest["entity_type"], newest["entity_name"], newest["task"], newest["created_by"]) == (
-        "EXTERNAL_MODEL", "gpt-4o", "llm/v1/chat", "admin",
-    )  # fmt: skip
-    assert newest["external_model_config"] == {"provider": "openai"} and newest["endpoint_id"] == f"id-of-{name}"
-
-    # Deleted, made again, deleted and made again, all in one batch.
-    deletion = (ENDPOINTS.name, name.encode(), None)
-    sent: list[Any] = []
-    messages = [deletion, endpoint(name, endpoint_id="second"), deletion, endpoint(name, endpoint_id="third")]
-    job.restart(lambda: sent.extend(job.produce(messages)))
-    job.settle()
-    rows = job.rows(ENTITIES, f"endpoint_name = '{name}'")
-    assert {utc(r["endpoint_delete_time"]) for r in rows if r["endpoint_id"] == f"id-of-{name}"} == {time_of(sent[0].timestamp)}
-    later = {r["endpoint_id"]: r["endpoint_delete_time"] for r in rows if r["endpoint_id"] != f"id-of-{name}"}
-    assert (utc(later["second"]), later["third"]) == (time_of(sent[2].timestamp), None) and len(rows) == 5
-
-
 # --- one batch in which everything else lies side by side
 
 
@@ -253,6 +197,14 @@ TEXTS: dict[str, dict[str, Any]] = {
     "texts-both": {"request": WIDE + "ü", "response": WIDE + "ü"},
 }
 TOLD = DeadLetter(reason="not JSON", topic="gateway.requests", partition=3, offset=77, timestamp_ms=5, value_base64="/w==")
+
+
+CHANGED = endpoint("entities", entities=("a",), config_version=2, tags=[{"key": "team", "value": "ads"}])
+
+
+def again(gap_ms: int, request_id: str) -> InferenceRecord:
+    """A record of a request that was first recorded three days ago, and so many milliseconds later again."""
+    return record(("days", "logs", "again"), request_id=request_id, timestamp_ms=NOW_MS - 3 * DAY_MS + gap_ms, run_id=str(gap_ms))
 
 
 def least() -> dict[str, Any]:
@@ -312,6 +264,9 @@ class Mixed:
 def mixed(job: RunningJob) -> Mixed:
     """Sent while no query runs, so that the good and the bad lie in one batch."""
     joined, letters = endpoint("joined", entities=("gpt-4o", "backup")), unreadable()
+    off = endpoint("configured-off", ("off", "logs", "early"))
+    assert off.ai_gateway.inference_table_config
+    off.ai_gateway.inference_table_config.enabled = False
 
     def outcome(request_id: str, **fields: Any) -> InferenceRecord:
         envelope = Envelope(request_id, "joined", "alice@example.com", appended_ms=NOW_MS)
@@ -327,6 +282,9 @@ def mixed(job: RunningJob) -> Mixed:
         joined, outcome("joined-1", served_entity="gpt-4o"), outcome("joined-2", served_entity="backup"), outcome("joined-3"),
         endpoint("prefixed", OLD), record(OLD, request_id="prefix-1"),
         endpoint("prefixed", NEW, config_version=2), record(NEW, request_id="prefix-2"),
+        endpoint("configured", ("early", "logs", "early")), off,
+        endpoint("entities", entities=("a", "b")), endpoint("entities-quiet", usage=False), CHANGED,
+        *(again(gap_ms=0, request_id=request_id) for request_id in ("days-copy", "days-new")),
     ]  # fmt: skip
     places: list[Any] = []
     job.restart(lambda: places.extend(job.produce(messages)))
@@ -383,3 +341,39 @@ def test_a_changed_prefix_starts_a_new_table_and_leaves_the_old(job: RunningJob,
     assert ids(job.rows("prefix.logs.old_request_response")) == ["prefix-1"]
     assert ids(job.rows("prefix.logs.new_request_response")) == ["prefix-2"]
     assert job.rows("prefix.logs.old_assessment") == [] == job.rows("prefix.logs.new_assessment")
+
+
+def test_a_request_id_is_recorded_again_after_24_hours_and_not_before(job: RunningJob, mixed: Mixed) -> None:
+    job.produce([again(DAY_MS - 1, "days-copy"), again(DAY_MS, "days-new")])
+    job.settle()
+    assert ids(job.rows("days.logs.again_request_response")) == ["days-copy", "days-new", "days-new"]
+
+
+def test_both_tables_are_there_and_empty_as_soon_as_they_are_configured(job: RunningJob, mixed: Mixed) -> None:
+    assert job.rows("early.logs.early_request_response") == [] == job.rows("early.logs.early_assessment")
+    assert not (job.warehouse / "off").exists()
+
+
+def test_served_entities_have_a_row_for_each_change_and_show_when_the_endpoint_was_deleted(job: RunningJob, mixed: Mixed) -> None:
+    rows = job.rows(ENTITIES, "endpoint_name LIKE 'entities%'")
+    assert sorted((r["served_entity_name"], r["endpoint_config_version"], r["tags"]["team"]) for r in rows) == [
+        ("a", 1, "search"), ("a", 2, "ads"), ("b", 1, "search"),
+    ]  # fmt: skip
+    assert all(r["endpoint_name"] == "entities" and r["endpoint_delete_time"] is None for r in rows)
+    newest = next(r for r in rows if r["endpoint_config_version"] == 2)
+    assert utc(newest["change_time"]) == time_of(CHANGED.last_updated_timestamp)
+    assert (newest["entity_type"], newest["entity_name"], newest["task"], newest["created_by"]) == (
+        "EXTERNAL_MODEL", "gpt-4o", "llm/v1/chat", "admin",
+    )  # fmt: skip
+    assert newest["external_model_config"] == {"provider": "openai"} and newest["endpoint_id"] == "id-of-entities"
+
+    # Deleted, made again, deleted and made again, all in one batch.
+    deletion = (ENDPOINTS.name, b"entities", None)
+    sent: list[Any] = []
+    messages = [deletion, endpoint("entities", endpoint_id="second"), deletion, endpoint("entities", endpoint_id="third")]
+    job.restart(lambda: sent.extend(job.produce(messages)))
+    job.settle()
+    rows = job.rows(ENTITIES, "endpoint_name = 'entities'")
+    assert {utc(r["endpoint_delete_time"]) for r in rows if r["endpoint_id"] == "id-of-entities"} == {time_of(sent[0].timestamp)}
+    later = {r["endpoint_id"]: r["endpoint_delete_time"] for r in rows if r["endpoint_id"] != "id-of-entities"}
+    assert (utc(later["second"]), later["third"]) == (time_of(sent[2].timestamp), None) and len(rows) == 5
