@@ -224,6 +224,12 @@ def _decoded(below: Reading) -> Reading | None:
     return _replaced(below, changes)
 
 
+def folded(text: str) -> Reading:
+    """`text` as it looks, in ASCII where it can be."""
+    plain = Reading(text)
+    return _folded(plain) or plain
+
+
 def readings(text: str) -> list[Reading]:
     """`text` as it came, first, and every other way to read it that differs."""
     made = [Reading(text)]

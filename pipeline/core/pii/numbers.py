@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.core.pii import checks, labels
@@ -29,6 +30,8 @@ _CHAIN = re.compile(r"[0-9](?:[\W_]{0,3}[0-9]){6,}")
 _GROUP = re.compile(r"[0-9]+")
 # Between the groups of one number as people write it; anything else divides a chain for all but cards.
 _WITHIN = re.compile(r"[ \t\u00a0]?[.\-/]?[ \t\u00a0]?|[ ]?[()][ ]?-?|[)][-/. ]{0,2}[(]?|[_*]")
+# Between two numbers rather than within one: lines, lists, times.
+_DIVIDES = re.compile(r"[\r\n:;,|]")
 _BEGIN = re.compile(r"(?:\+[ ]?(?:\(?[ ]?)|\()\Z")
 _EXTENSION = re.compile(r"[ ,;]{0,2}(?:x|ext\.?|extn\.?|extension|#)[ .:]{0,2}[0-9]{1,6}(?![0-9])", re.IGNORECASE)
 _DATE = re.compile(
@@ -95,8 +98,26 @@ def _bounded(text: str, start: int, end: int, joints: frozenset[int]) -> bool:
 
 
 def _cards(text: str, groups: list[tuple[int, int]], joints: frozenset[int], previous_end: int) -> Iterator[Found]:
+    if _size(groups) < 12:
+        return
+    part = [groups[0]]
+    for group in groups[1:]:
+        if _DIVIDES.search(text, part[-1][1], group[0]):
+            yield from _cards_within(text, part, joints, previous_end)
+            part = []
+        part.append(group)
+    found = list(_cards_within(text, part, joints, previous_end))
+    yield from found
+    # A card may be written with such separators too, if with the same one all through.
+    if not found and len(part) < len(groups) and _size(groups) <= 19 and len({text[a[1] : b[0]] for a, b in pairwise(groups)}) == 1:
+        whole = _card(text, groups, joints, previous_end)
+        if whole is not None:
+            yield whole
+
+
+def _cards_within(text: str, groups: list[tuple[int, int]], joints: frozenset[int], previous_end: int) -> Iterator[Found]:
     size = _size(groups)
-    if 12 <= size <= 19 and _of_a_piece(text, groups):
+    if 12 <= size <= 19:
         found = _card(text, groups, joints, previous_end)
         if found is not None:
             yield found
@@ -116,12 +137,6 @@ def _cards(text: str, groups: list[tuple[int, int]], joints: frozenset[int], pre
                     taken = width
                     break
         at += taken
-
-
-def _of_a_piece(text: str, groups: list[tuple[int, int]]) -> bool:
-    """Do the separators look like those of one number: all the same, or none that divides lines, times or lists."""
-    between = {text[a[1] : b[0]] for a, b in zip(groups, groups[1:], strict=False)}
-    return len(between) <= 1 or not any(c in "\r\n:;,|" for separator in between for c in separator)
 
 
 def _card(text: str, groups: list[tuple[int, int]], joints: frozenset[int], previous_end: int) -> Found | None:
@@ -186,8 +201,12 @@ def _judged(text: str, chain: _Chain, label: str | None, joints: frozenset[int],
 def _one(text: str, chain: _Chain, label: str | None, joints: frozenset[int], low: int) -> Found | None:
     start, end, groups = chain
     size = _size(groups)
-    if not 7 <= size <= 17 or len(groups) > 12:
+    if not 7 <= size <= 17 or len(groups) > 17:
         return None
+    if len(groups) == size:
+        apart = _digits_apart(text, chain, label, joints)
+        if apart is not None:
+            return apart
     extension = _EXTENSION.match(text, end)
     if not _bounded(text, start, end, joints) and not (extension and _bounded(text, start, extension.end(), joints)):
         return None
@@ -203,6 +222,17 @@ def _one(text: str, chain: _Chain, label: str | None, joints: frozenset[int], lo
     if score == 0.0:
         return None
     return Found(start, extension.end() if extension else end, PHONE_NUMBER, score)
+
+
+def _digits_apart(text: str, chain: _Chain, label: str | None, joints: frozenset[int]) -> Found | None:
+    """A number whose every digit stands apart, judged as if the spaces in between were not there."""
+    written = text[chain.start : chain.end]
+    compact = "".join(written.split())
+    groups = [m.span() for m in _GROUP.finditer(compact)]
+    if len(groups) == len(chain.groups) or not _bounded(text, chain.start, chain.end, joints):
+        return None
+    found = _one(compact, _Chain(0, len(compact), groups), label, frozenset(), 0)
+    return None if found is None else Found(chain.start, chain.end, found.entity, found.score)
 
 
 def _ssn(text: str, groups: list[tuple[int, int]], digits: str, label: str | None) -> bool:

@@ -23,7 +23,7 @@ _NONE: frozenset[int] = frozenset()
 _DIGIT = re.compile("[0-9]")
 
 _LOCAL = re.compile(r"[\w.+'\-]{1,64}\Z")
-_DOMAIN = re.compile(r"[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")
+_DOMAIN = re.compile(r"[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,24}")
 # "bob [at] example [dot] com", "bob at example dot com": at least one of the two signs must be bracketed or both be words.
 _AT = re.compile(r"[ ]?[\[({<][ ]?(?:at|@)[ ]?[\])}>][ ]?|[ ]at[ ]|[ ]?@[ ]?", re.IGNORECASE)
 _DOMAIN_IN_WORDS = re.compile(
@@ -100,14 +100,11 @@ def _domain_end(text: str, start: int, end: int, joints: frozenset[int]) -> int:
             first = ends[count] - len(labels_[count])
             if first < joint < ends[count] and text[first:joint].lower() in _top_level_domains():
                 return joint
-    last = labels_[-1]
-    if (
-        len(labels_) > 1
-        and 2 <= len(last) <= 24
-        and (last.isalpha() or last.startswith("xn--"))
-        and not _inside(joints, ends[-1] - len(last), ends[-1])
-    ):
-        return ends[-1]
+    for count in range(len(labels_) - 1, 0, -1):
+        last = labels_[count]
+        plausible = 2 <= len(last) <= 24 and (last.isalpha() or last.startswith("xn--"))
+        if plausible and not _inside(joints, ends[count] - len(last), ends[count]):
+            return ends[count]
     return 0
 
 

@@ -1,0 +1,128 @@
+"""Personal data in text that arrives piece by piece: what may be released now, and what must wait.
+
+`feed` takes the next piece, cut anywhere, and returns the text that no later piece can turn into a finding; the rest is held back, at most
+`HOLD` visible characters of it. All released texts together are what masking the whole text at once would give, but for values longer
+than that (an encoded blob): of those, what had already gone out when they could be seen is not called back. Pure; never fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Literal
+
+from pipeline.core.pii.detection import DEFAULT_THRESHOLD, detect
+from pipeline.core.pii.labels import BEHIND, REACH
+from pipeline.core.pii.masking import MASK, merged
+from pipeline.core.pii.normalise import fold_lookalikes, folded
+from pipeline.core.pii.numbers import PHONE_NUMBER
+from pipeline.core.pii.patterns import DEFAULT_ENTITIES
+
+HOLD = 64
+# Invisible characters don't count, but not without end.
+HOLD_RAW = 4 * HOLD
+# What has gone out and is still looked at: the label before a number, and the beginning of what is longer than `HOLD`.
+_CONTEXT = REACH + 2 * HOLD
+_LONGEST = 512
+
+# What the end of a text may be the beginning of, in its folded reading. Scripts without spaces end a word at every character.
+_WORD = r"[^\s\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_DOT = r"[ ]?[\[({<][ ]?(?:dot|\.)[ ]?[\])}>][ ]?|[ ]dot[ ]|[ ]?\.[ ]?"
+_TAILS = (
+    re.compile(rf"{_WORD}{{1,{HOLD}}}[ ]?\Z"),
+    # Digits with what stands between them, and what opens a number.
+    re.compile(r"(?:\+[ ]?\(?|\()?[0-9](?:[\W_]{0,3}[0-9]){0,40}[\W_]{0,3}\Z"),
+    # The groups of an IBAN.
+    re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[\W_]{0,2}[0-9]{2}(?:[\W_]{0,3}[A-Za-z0-9]){0,30}[\W_]{0,3}\Z"),
+    # Single characters and pairs with separators in between.
+    re.compile(r"(?<!\w)(?:\w{1,2}[\W_]{1,3}){2,40}\w{0,2}\Z"),
+    # An e-mail address in words, before and behind its sign.
+    re.compile(r"[\w.+'\-]{1,40}(?:[ ](?:a|at[ ]?)?|[ ]?[\[({<][ ]?(?:at?|@)?[ ]?[\])}>]?[ ]?)\Z", re.IGNORECASE),
+    re.compile(
+        rf"[\w.+'\-]{{1,40}}(?:[ ]at[ ]|[ ]?[\[({{<][ ]?(?:at|@)[ ]?[\])}}>][ ]?|[ ]?@[ ]?)(?:[\w\-]{{1,30}}(?:{_DOT})){{0,4}}"
+        r"(?:[\w\-]{1,30}(?:[ ]?[\[({<][ ]?(?:do?|dot|\.)?[ ]?|[ ](?:do?|dot)?)?)?\Z",
+        re.IGNORECASE,
+    ),
+)
+
+
+class PiiStream:
+    """The detector for one stream (one choice of one answer). `counts`: findings so far; `blocked`: nothing more will be released."""
+
+    def __init__(
+        self, behavior: Literal["BLOCK", "MASK"], entities: frozenset[str] | None = None, threshold: float = DEFAULT_THRESHOLD
+    ) -> None:
+        self._blocks, self._threshold = behavior == "BLOCK", threshold
+        self._wanted = DEFAULT_ENTITIES if entities is None else entities & DEFAULT_ENTITIES
+        self._context = ""
+        self._pending = ""
+        self._open = False  # The context ends within a value whose mask has gone out.
+        self.counts: Counter[str] = Counter()
+        self.blocked = False
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; the text that may be released now, masked."""
+        self._pending += piece
+        return self._release(False)
+
+    def finish(self) -> str:
+        """The stream has ended; the rest of the text, masked."""
+        return self._release(True)
+
+    def _release(self, final: bool) -> str:
+        if self.blocked or not self._pending or not self._wanted:
+            released, self._pending = "" if self.blocked else self._pending, ""
+            return released
+        base = len(self._context)
+        window = self._context + self._pending
+        weak = detect([window], self._wanted, 0.0)
+        cut = len(window) if final else max(base, self._cut(window, [(s.start, s.end, s.entity, s.score) for s in weak]))
+        parts: list[tuple[int, int]] = []
+        for span in weak:
+            if span.score >= self._threshold and span.start < cut and span.end > base:
+                parts.append((max(span.start, base), min(span.end, cut)))
+                self.counts[span.entity] += not (self._open and span.start < base)
+        out: list[str] = []
+        done = base
+        for start, end in merged(parts):
+            out.append(window[done:start])
+            if self._blocks:
+                self.blocked, self._pending = True, ""
+                return "".join(out)
+            if not (start == base and self._open):
+                out.append(MASK)
+            done = end
+        out.append(window[done:cut])
+        if cut > base:
+            self._open = bool(parts) and done == cut
+        self._keep(window, cut)
+        return "".join(out)
+
+    def _keep(self, window: str, cut: int) -> None:
+        gone, self._pending = window[:cut], window[cut:]
+        first = max(0, len(gone) - _CONTEXT)
+        while first > 0 and len(gone) - first < _LONGEST and not gone[first - 1].isspace():
+            first -= 1
+        self._context = gone[first:]
+
+    def _cut(self, window: str, spans: list[tuple[int, int, str, float]]) -> int:
+        """Where in `window` the part begins that must wait."""
+        reading = folded(window)
+        text = reading.text
+        low = max(0, len(text) - HOLD)
+        hold = len(text)
+        for tail in _TAILS:
+            # The search begins early enough to see what a word or number that reaches into the last characters begins with.
+            found = tail.search(text, low)
+            if found:
+                hold = min(hold, found.start())
+        cut = reading.origin(hold, hold + 1)[0] if hold < len(text) else len(window)
+        # Characters that are not drawn may be the beginning of hidden text.
+        while cut > 0 and not window[cut - 1].isascii() and not fold_lookalikes(window[cut - 1]):
+            cut -= 1
+        for start, end, entity, score in sorted(spans, reverse=True):
+            unsure = score < self._threshold and entity == PHONE_NUMBER
+            if start < cut and (end > cut or end >= len(window) - (BEHIND if unsure else 3)):
+                cut = start
+        lowest = reading.origin(low, low + 1)[0] if low > 0 else 0
+        return max(cut, lowest, len(window) - HOLD_RAW)
