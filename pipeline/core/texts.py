@@ -63,6 +63,7 @@ _ANSWER_STEERING = frozenset({"id", "object", "created", "model"})
 _MEDIA = re.compile(
     r"data:(?:image|audio|video)/[^,]{0,100};base64,|data:application/(?:pdf|octet-stream)[^,]{0,100};base64,", re.IGNORECASE
 )
+_SOUND = frozenset({("input_audio", "data"), ("audio", "data")})
 # A number with fewer digits is no personal data.
 _LONG_NUMBER = 1_000_000
 
@@ -150,9 +151,7 @@ class _Gathering:
             for name, inner in value.items():
                 if free:
                     self.add((*path, _Key(name)), name)
-                elif name in self.without or (name in _STEERING and isinstance(inner, str)):
-                    continue
-                elif name == "data" and path and path[-1] in ("input_audio", "audio"):
+                elif name in self.without or (name in _STEERING and isinstance(inner, str)) or (path and (path[-1], name) in _SOUND):
                     continue
                 self.walk(inner, (*path, name), free or name in ("properties", "metadata"))
         elif isinstance(value, list):

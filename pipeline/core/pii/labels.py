@@ -32,7 +32,7 @@ _LABELS = {
         releases build firmware serial part parts sku model batch lot case claim policy booking reservation confirmation reference ref
         receipt transaction shipment parcel package flight room item items product article page pages chapter section timestamp date dated
         born epoch vat ein tax passport licence license permit patent commit revision port pid zip postal postcode member membership
-        student user uid id ids row rows byte bytes kb mb gb usd eur gbp dollars euros routing aba swift bic total amount price population
+        student user uid id ids row rows byte bytes usd eur gbp dollars euros routing aba swift bic total amount price population
         coordinates latitude longitude coordinate hash checksum seed""",
 }  # fmt: skip
 _LABEL_OF = {word: label for label, words in _LABELS.items() for word in words.split()}

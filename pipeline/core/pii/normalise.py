@@ -58,12 +58,16 @@ _HEX_SEPARATORS = str.maketrans("", "", " :-")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read a text. `text` is what is searched; `origin` tells where in the text as it came a part of it stands."""
+    """One way to read a text. `text` is what is searched; `origin` tells where in the text as it came a part of it stands.
+
+    `decoded`: something in it was encoded.
+    """
 
     text: str
     _places: tuple[int, ...] = ()
     _origins: tuple[tuple[int, int], ...] = ()  # For each place: where it came from, and 0, or that piece's end where it is one whole.
     _below: Reading | None = None
+    decoded: bool = False
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """The part [start, end) of this reading, as a part of the text as it came; what was decoded as one comes back as one."""
@@ -77,7 +81,7 @@ class Reading:
         return self._below.origin(start, end) if self._below else (start, end)
 
 
-def _replaced(below: Reading, changes: Iterable[tuple[int, int, str]]) -> Reading | None:
+def _replaced(below: Reading, changes: Iterable[tuple[int, int, str]], decoded: bool = True) -> Reading | None:
     """`below` with the parts [start, end) replaced, in order; None where there are none."""
     text, done, size = below.text, 0, 0
     pieces: list[str] = []
@@ -100,7 +104,7 @@ def _replaced(below: Reading, changes: Iterable[tuple[int, int, str]]) -> Readin
     places.append(size)
     origins.append((done, 0))
     pieces.append(text[done:])
-    return Reading("".join(pieces), tuple(places), tuple(origins), below)
+    return Reading("".join(pieces), tuple(places), tuple(origins), below, decoded or below.decoded)
 
 
 def _ascii_form(char: str) -> str:
@@ -154,11 +158,11 @@ def _folded(below: Reading) -> Reading | None:
     moving = [code for code in met if len(_forms[code]) != 1]
     if not moving:
         plain = text.translate(_forms)
-        return Reading(plain, _below=below) if plain != text else None
+        return Reading(plain, (), (), below, below.decoded) if plain != text else None
     found = re.compile("[" + "".join(re.escape(chr(code)) for code in moving) + "]+").finditer(text)
-    moved = _replaced(below, ((m.start() + i, m.start() + i + 1, _forms[ord(c)]) for m in found for i, c in enumerate(m.group())))
+    moved = _replaced(below, ((m.start() + i, m.start() + i + 1, _forms[ord(c)]) for m in found for i, c in enumerate(m.group())), False)
     assert moved is not None
-    return Reading(moved.text.translate(_forms), moved._places, moved._origins, below)
+    return Reading(moved.text.translate(_forms), moved._places, moved._origins, below, below.decoded)
 
 
 def _readable(data: bytes) -> str | None:

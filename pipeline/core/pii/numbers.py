@@ -7,6 +7,8 @@ whole first and by its groups then, so that separators put inside a number don't
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -60,10 +62,14 @@ class _Chain(NamedTuple):
     groups: list[tuple[int, int]]
 
 
-def numbers(text: str, wanted: frozenset[str], joints: frozenset[int]) -> Iterator[Found]:
-    """Findings of the `wanted` entities in `text`, in order; at `joints` a number may end although a letter or digit follows."""
+def numbers(text: str, wanted: frozenset[str], joints: frozenset[int], known: list[Found]) -> Iterator[Found]:
+    """Findings of the `wanted` entities in `text`; at `joints` a number may end although a letter or digit follows.
+
+    `known`: what has been found already (addresses, IBANs); digits in there belong to no number.
+    """
     others = bool(wanted & {US_SSN, US_BANK_NUMBER, PHONE_NUMBER})
     previous_end, previous_label = 0, None
+    spoken_for = sorted((found.start, found.end) for found in known)
     for match in _CHAIN.finditer(text):
         start, end = match.span()
         groups = [m.span() for m in _GROUP.finditer(text, start, end)]
@@ -72,7 +78,7 @@ def numbers(text: str, wanted: frozenset[str], joints: frozenset[int]) -> Iterat
         if not others:
             previous_end = end
             continue
-        for chain in _divided(text, groups, cards):
+        for chain in _divided(text, groups, spoken_for, [(card.start, card.end) for card in cards]):
             label = labels.label_before(text, chain.start, previous_end)
             if label is None and previous_end and labels.listed(text, previous_end, chain.start):
                 label = previous_label
@@ -150,14 +156,14 @@ def _card(text: str, groups: list[tuple[int, int]], joints: frozenset[int], prev
     return None
 
 
-def _divided(text: str, groups: list[tuple[int, int]], cards: list[Found]) -> Iterator[_Chain]:
-    """The parts of a chain, cards left out, that only separators of a written number hold together."""
+def _divided(text: str, groups: list[tuple[int, int]], *known: list[tuple[int, int]]) -> Iterator[_Chain]:
+    """The parts of a chain, those within `known` spans (sorted) left out, that only separators of a written number hold together."""
     part: list[tuple[int, int]] = []
     for group in groups:
         if part and not _WITHIN.fullmatch(text, part[-1][1], group[0]):
             yield _Chain(part[0][0], part[-1][1], part)
             part = []
-        if any(card.start <= group[0] < card.end for card in cards):
+        if any(_within(group[0], spans) for spans in known):
             if part:
                 yield _Chain(part[0][0], part[-1][1], part)
             part = []
@@ -165,6 +171,11 @@ def _divided(text: str, groups: list[tuple[int, int]], cards: list[Found]) -> It
             part.append(group)
     if part:
         yield _Chain(part[0][0], part[-1][1], part)
+
+
+def _within(position: int, spans: list[tuple[int, int]]) -> bool:
+    at = bisect_right(spans, (position, sys.maxsize)) - 1
+    return at >= 0 and position < spans[at][1]
 
 
 def _judged(text: str, chain: _Chain, label: str | None, joints: frozenset[int], low: int) -> Iterator[Found]:
@@ -211,8 +222,9 @@ def _one(text: str, chain: _Chain, label: str | None, joints: frozenset[int], lo
     if not _bounded(text, start, end, joints) and not (extension and _bounded(text, start, extension.end(), joints)):
         return None
     digits = "".join([text[a:b] for a, b in groups])
-    if size == 9 and _ssn(text, groups, digits, label):
-        return Found(start, end, US_SSN, 0.9 if label == labels.SSN or len(groups) == 3 else 0.5)
+    ssn = _ssn(text, groups, digits, label) if size == 9 else 0.0
+    if ssn:
+        return Found(start, end, US_SSN, ssn)
     if label == labels.BANK and size >= 8:
         return Found(start, end, US_BANK_NUMBER, 0.7)
     opening = _BEGIN.search(text, max(low, start - 4), start)
@@ -235,13 +247,19 @@ def _digits_apart(text: str, chain: _Chain, label: str | None, joints: frozenset
     return None if found is None else Found(chain.start, chain.end, found.entity, found.score)
 
 
-def _ssn(text: str, groups: list[tuple[int, int]], digits: str, label: str | None) -> bool:
-    if not checks.is_ssn(digits):
-        return False
-    sizes = [b - a for a, b in groups]
-    if sizes == [3, 2, 4]:
-        return text[groups[0][1] : groups[1][0]] == text[groups[1][1] : groups[2][0]] and label not in (labels.OTHER, labels.PHONE)
-    return label == labels.SSN
+def _ssn(text: str, groups: list[tuple[int, int]], digits: str, label: str | None) -> float:
+    """How sure it is that nine digits are a social security number; 0 where they are none."""
+    if not checks.is_ssn(digits) or label == labels.PHONE:
+        return 0.0
+    if label == labels.SSN:
+        return 0.9
+    if [b - a for a, b in groups] != [3, 2, 4]:
+        return 0.0
+    between = text[groups[0][1] : groups[1][0]]
+    if between != text[groups[1][1] : groups[2][0]]:
+        return 0.0
+    # With dashes the form alone says it; other separators stand in part and order numbers too.
+    return 0.8 if between == "-" else 0.0 if label == labels.OTHER else 0.7
 
 
 def _phone(text: str, start: int, end: int, groups: list[tuple[int, int]], digits: str, label: str | None) -> float:

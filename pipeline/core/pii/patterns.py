@@ -32,9 +32,9 @@ _DOMAIN_IN_WORDS = re.compile(
 _DOT = re.compile(r"[ ]?[\[({<][ ]?(?:dot|\.)[ ]?[\])}>][ ]?|[ ]dot[ ]|[ ]?\.", re.IGNORECASE)
 _IN_WORDS = re.compile(r"[\[({<][ ]?(?:at\b|dot\b|[@.])|[ ]dot[ ]|[ ]@", re.IGNORECASE)
 
-_IBAN_START = re.compile(
-    r"(?<![A-Za-z0-9])[A-Za-z]{2}[\W_]{0,2}[0-9]{2}|(?<![A-Za-z0-9])[A-Za-z][\W_]{1,2}[A-Za-z][\W_]{1,2}[0-9][\W_]{1,2}[0-9]"
-)
+_DIGITS_BEGIN = re.compile("(?<![0-9])[0-9]")
+_ALPHANUMERIC = re.compile("[A-Za-z0-9]+")
+_COUNTRY = re.compile(r"(?<![A-Za-z0-9])([A-Za-z])[\W_]{0,2}([A-Za-z])[\W_]{0,2}\Z")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}")
 
@@ -65,8 +65,7 @@ def scan(text: str, wanted: frozenset[str] = DEFAULT_ENTITIES, joints: frozenset
         found.extend(_ibans(text, joints))
     numeric = wanted & {CREDIT_CARD, US_SSN, US_BANK_NUMBER, PHONE_NUMBER}
     if numeric:
-        taken = [(f.start, f.end) for f in found]
-        found.extend(n for n in numbers(text, numeric, joints) if not any(a < n.end and n.start < b for a, b in taken))
+        found.extend(numbers(text, numeric, joints, list(found)))
     return found
 
 
@@ -185,26 +184,25 @@ def _is_ipv6(written: str) -> bool:
 
 
 def _ibans(text: str, joints: frozenset[int]) -> Iterator[Found]:
-    for match in _IBAN_START.finditer(text):
-        start = match.start()
-        country = "".join(c for c in match.group() if c.isalpha()).upper()
-        length = checks.IBAN_LENGTHS.get(country)
-        if length is None:
+    for digit in _DIGITS_BEGIN.finditer(text):
+        at = digit.start()
+        if not (text[at - 1 : at].isalpha() or text[at - 2 : at - 1].isalpha() or text[at - 3 : at - 2].isalpha()):
             continue
-        compact: list[str] = []
-        gap, end = 0, start
-        for position in range(start, min(len(text), start + 4 * length)):
-            char = text[position]
-            if char.isascii() and char.isalnum():
-                compact.append(char)
-                gap, end = 0, position + 1
-                if len(compact) == length:
-                    break
-            else:
-                gap += 1
-                if gap > 3:
-                    break
-        if len(compact) < length or (end < len(text) and text[end].isalnum() and end not in joints):
+        country = _COUNTRY.search(text, max(0, at - 6), at)
+        length = checks.IBAN_LENGTHS.get((country.group(1) + country.group(2)).upper()) if country else None
+        if country is None or length is None:
             continue
-        if checks.is_iban("".join(compact).upper()):
-            yield Found(start, end, IBAN_CODE, 1.0)
+        written = _of_length(length).match(text, country.start())
+        if written is None:
+            continue
+        end = written.end()
+        if end < len(text) and text[end].isalnum() and end not in joints:
+            continue
+        if checks.is_iban("".join(_ALPHANUMERIC.findall(written.group())).upper()):
+            yield Found(country.start(), end, IBAN_CODE, 1.0)
+
+
+@lru_cache(maxsize=64)
+def _of_length(count: int) -> re.Pattern[str]:
+    """So many letters and digits, at most three other characters between two of them."""
+    return re.compile(rf"[A-Za-z0-9](?:[\W_]{{0,3}}[A-Za-z0-9]){{{count - 1}}}")
