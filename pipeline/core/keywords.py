@@ -215,7 +215,7 @@ class KeywordStream:
         self.blocked = False
 
     def feed(self, piece: str) -> str:
-        """Take the next piece; the text that may be released now. At most about two keywords' length is held back."""
+        """Take the next piece; the text that may be released now. At most about three keywords' length is held back."""
         self._pending += piece
         return self._release(False)
 
@@ -228,7 +228,7 @@ class KeywordStream:
             return ""
         window = self._context + self._pending
         base = len(self._context)
-        cut = len(window) if final else max(base, self._matcher.begins(window))
+        cut = len(window) if final else max(base, self._undivided(window, self._matcher.begins(window)))
         if cut == base:
             return ""
         self.found = self._matcher.find(window[:cut])
@@ -242,3 +242,17 @@ class KeywordStream:
             first -= 1
         self._context = window[first:cut]
         return window[base:cut]
+
+    def _undivided(self, window: str, cut: int) -> int:
+        """`cut`, or the beginning of the word that it would divide: "secret" is no keyword where "secretary" stands.
+
+        A word of which more than the longest keyword lies before the cut may be divided.
+        """
+        if cut >= len(window) or not _WORD.match(window[cut]):
+            return cut
+        start = cut
+        while start > 0 and _WORD.match(window[start - 1]):
+            start -= 1
+            if cut - start > self._matcher.longest:
+                return cut
+        return start

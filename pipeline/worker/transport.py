@@ -5,6 +5,7 @@ What it changes, and nothing else:
 - `ContiguousConsumer` commits only the run of finished offsets that is contiguous from a base it holds itself. Faust 0.15.3
   commits past an unfinished event at the head of a partition, and on a new group has no guard at all (faust#606).
 - It commits only after everything this process has produced was acknowledged by the broker, and not at all where a produce failed.
+- Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
 - `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
 - The worker's long poll is 100 ms instead of 1,500, which is what a partition waits after a pause.
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiokafka
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -103,7 +105,11 @@ class ContiguousConsumer(driver.Consumer):
         return True
 
     async def perform_seek(self) -> None:
-        """Go back to what is committed, and commit on from there."""
+        """Go back to what is committed, and commit on from there.
+
+        Where nothing is committed, aiokafka's own way back stays where it is: a record that was fetched while a rebalance went on, and
+        dropped for it, would never come again. There the earliest offset is what to go back to.
+        """
         await super().perform_seek()
         assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
         sources = {tp for tp in assigned if not self._is_changelog_tp(tp)}
@@ -115,6 +121,10 @@ class ContiguousConsumer(driver.Consumer):
         for state in (self._base, self._finished, self._holes):
             for tp in set(state) - sources:
                 state.pop(tp, None)
+        try:
+            await self.seek_wait({tp: self._base[tp] for tp in unknown})
+        except IllegalStateError as exc:
+            log.info("a partition was taken away while it was being read from its beginning: %s", exc)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was finished: it is delivered again from the committed offset, to this worker or another."""

@@ -5,7 +5,7 @@ import time
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.keywords import KeywordMatcher, KeywordStream
@@ -104,10 +104,11 @@ def test_ten_thousand_keywords_cost_no_more_than_ten(form):
 STREAMED = ["secret", "operation seahorse", "c++", "密码", "top secret plan"]
 
 
-@given(st.lists(st.sampled_from([*STREAMED, "secretary", "operation", "top", "the", "and so,", "p.s.", "…"]), max_size=8), st.data())
-def test_a_stream_releases_all_or_ends_before_the_keyword(words, data):
+@example(words=["and so,", "p.s.", "secretary", "secretary", "and so,"], cuts=[37])
+@given(st.lists(st.sampled_from([*STREAMED, "secretary", "operation", "top", "the", "and so,", "p.s.", "…"]), max_size=8), st.lists(st.integers(0, 140), max_size=10))
+def test_a_stream_releases_all_or_ends_before_the_keyword(words, cuts):
     text = " ".join(words)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    cuts = sorted(min(cut, len(text)) for cut in cuts)
     matcher = KeywordMatcher(STREAMED)
     stream = KeywordStream(matcher)
     out = "".join([*(stream.feed(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)), stream.finish()])

@@ -77,3 +77,26 @@ def test_offsets_that_retention_deleted_count_as_finished_and_the_event_behind_t
     assert consumer._new_offset(PARTITION) == 9
     ack(consumer, 9)
     assert consumer._new_offset(PARTITION) == 10
+
+
+def test_what_was_never_committed_is_read_from_its_earliest_offset_again():
+    """aiokafka's seek_to_committed leaves the position as it is there, and what a rebalance dropped would never come again."""
+    other = TP("gateway.commands", 0)
+    consumer = a_consumer(None)
+    sought = {}
+
+    async def answered(value):
+        return value
+
+    async def seek_wait(places):
+        sought.update(places)
+
+    consumer._read_offset, consumer._committed_offset = {}, {}
+    consumer.seek_to_committed = lambda: answered({PARTITION: None, other: 7})
+    consumer.assignment = lambda: {PARTITION, other}
+    consumer._is_changelog_tp = lambda _: False
+    consumer.earliest_offsets = lambda *tps: answered(dict.fromkeys(tps, 3))
+    consumer.seek_wait = seek_wait
+    asyncio.run(consumer.perform_seek())
+    assert sought == {PARTITION: 3}
+    assert consumer._base == {PARTITION: 3, other: 7}
