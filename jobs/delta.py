@@ -51,6 +51,10 @@ class DeltaFolder:
         """The newest commit's number."""
         return int(self._snapshot().version())
 
+    def created_ms(self) -> int:
+        """When the table was made, by its maker's clock (epoch milliseconds)."""
+        return int(self._snapshot().metadata().createdTime().get())
+
     def table_id(self) -> str:
         """The table's identity: another one after the folder was deleted and made again."""
         return str(self._snapshot().metadata().id())

@@ -22,7 +22,7 @@ from jobs.delta import DeltaFolder, reason
 from jobs.entities import Change, ServedEntities, changes
 from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName
 from jobs.rollup import HourlyUsage
-from jobs.targets import Name, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
+from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
 
 log = logging.getLogger(__name__)
 
@@ -65,15 +65,15 @@ class Fanout:
 
     def __init__(self, spark: SparkSession, warehouse: Path, landing: Landing) -> None:
         self._spark, self._warehouse, self.landing = spark, warehouse, landing
-        self._app_id = f"landing-{landing.table.table_id()}"
+        self._app_id, self._since_ms = f"landing-{landing.table.table_id()}", landing.table.created_ms()
         self.high = -1
         self.targets: dict[Name, AnyTarget] = {}
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
         self._rolled_up_s = 0.0
-        self._usage = Target(spark, warehouse, ("system", "serving", "endpoint_usage"), usage_shape(), self._app_id)
+        self._usage = self._target(("system", "serving", "endpoint_usage"), usage_shape())
         self._hourly = HourlyUsage(spark, self._usage, self._app_id)
-        self._letters = Target(spark, warehouse, ("system", "serving", "dead_letters"), dead_letters_shape(), self._app_id)
+        self._letters = self._target(("system", "serving", "dead_letters"), dead_letters_shape())
         self._entities = ServedEntities(spark, warehouse, self._app_id)
         for target in (self._usage, self._hourly, self._letters, self._entities):
             self._want(target, None)
@@ -194,11 +194,14 @@ class Fanout:
         else:
             work.span.add(span)
 
+    def _target(self, name: Name, shape: Shape) -> Target:
+        return Target(self._spark, self._warehouse, name, shape, self._app_id, self._since_ms)
+
     def _of_endpoint(self, table: TableName, kind: str) -> AnyTarget:
         name = (table[0], table[1], f"{table[2]}_{kind}")
         if name not in self.targets:
             shape = request_response_shape(table) if kind == "request_response" else assessment_shape(table)
-            self.targets[name] = Target(self._spark, self._warehouse, name, shape, self._app_id)
+            self.targets[name] = self._target(name, shape)
         return self.targets[name]
 
     def _make_tables(self, found: Iterable[Change]) -> None:

@@ -20,7 +20,18 @@ from pipeline.stack.jars import find_java, spark_jars
 # Read by sluice.WarehouseExtension before each query.
 WAREHOUSE = "spark.sluice.warehouse"
 # Micro-batches are many small jobs: compiling code for each costs more than it saves (0.7 instead of 0.9 s an append).
-MICRO_BATCHES = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+# So does planning a query anew while it runs.
+MICRO_BATCHES = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+# The JVM's second compiler takes up to a third of a core for minutes, for methods that never run often enough to pay for it: its
+# thresholds, twenty times as high as the defaults, leave the hot ones.
+COMPILE_LATER = (
+    "-XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=12000 -XX:Tier4CompileThreshold=300000 "
+    "-XX:Tier4BackEdgeThreshold=800000"
+)
 
 
 def spark_session(
@@ -63,7 +74,7 @@ def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
         WAREHOUSE: str(warehouse),
         "spark.driver.memory": driver_memory,
         "spark.driver.extraClassPath": classpath,
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings} -XX:+UseSerialGC",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings} -XX:+UseSerialGC {COMPILE_LATER}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",

@@ -71,6 +71,7 @@ class TableJob:
         self._batch_error: str | None = None
         self._last_error: str | None = None
         self._told_s = 0.0
+        self._landed_s = 0.0
         self.query = self._start(checkpoint)
 
     def step(self, timeout_s: float) -> None:
@@ -86,14 +87,15 @@ class TableJob:
             raise
 
     def _spread(self, timeout_s: float) -> None:
-        idle = True
         try:
             self.fanout.add(self._landed.get(timeout=timeout_s))
+            self._landed_s = time.monotonic()
             while True:
                 self.fanout.add(self._landed.get_nowait())
         except queue.Empty:
-            # A batch under way will want its rows spread next, so what can wait, waits.
-            idle = not self._in_batch.locked()
+            pass
+        # Where rows land one batch after the other, what can wait, waits.
+        idle = not self._in_batch.locked() and time.monotonic() - self._landed_s > 2 * self._settings.trigger_s
         wrote = self.fanout.run(idle=idle)
         if not wrote:
             self._upkeep.run(idle=idle)

@@ -44,12 +44,13 @@ class Shape:
 
 
 class Target:
-    """One table. `reached`: the newest landed batch it holds; `app_id`: the landing table whose batches these are."""
+    """One table. `reached`: the newest landed batch it holds; `app_id`: the landing table whose batches these are, made at `since_ms`."""
 
-    def __init__(self, spark: SparkSession, warehouse: Path, name: Name, shape: Shape, app_id: str) -> None:
-        self.name, self.shape, self._app_id = name, shape, app_id
+    def __init__(self, spark: SparkSession, warehouse: Path, name: Name, shape: Shape, app_id: str, since_ms: int) -> None:
+        self.name, self.shape, self._app_id, self._since_ms = name, shape, app_id, since_ms
         self.table = DeltaFolder(spark, warehouse.joinpath(*name))
         self._reached: int | None = None
+        self._only_ours: bool | None = None
 
     @property
     def label(self) -> str:
@@ -72,8 +73,19 @@ class Target:
         self.ensure()
         if span is not None:
             landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
-            self.table.append(self._missing(self.shape.project(landed), span).coalesce(2), self._app_id, high)
+            rows = self.shape.project(landed)
+            self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
         self._reached = high
+
+    def _is_new(self, span: Span) -> bool:
+        """Whether the landing table has seen all that this table could hold of these rows: it drops copies within 24 hours.
+
+        So it is where this table has never been filled from another landing table, and the rows are of today. Looking into the table
+        costs as much as writing to it.
+        """
+        if self._only_ours is None:
+            self._only_ours = self.table.created_ms() >= self._since_ms
+        return self._only_ours and self.shape.time is not None and span.min_ms > time.time() * 1000 - DAY_MS + HOUR_MS
 
     def _missing(self, rows: DataFrame, span: Span) -> DataFrame:
         """The rows that the table does not hold: none of the same identity, with a time less than a day away where there is a time."""

@@ -7,7 +7,7 @@ not such JSON counts as none, and the value is read instead (it is the contract,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -41,7 +41,7 @@ class Envelope:
 
     def header(self) -> tuple[str, bytes]:
         """The Kafka header that carries this envelope."""
-        return HEADER, orjson.dumps({"v": VERSION, **asdict(self)})
+        return HEADER, orjson.dumps({"v": VERSION, **{name: getattr(self, name) for name in _FIELDS}})
 
     def with_(self, **changes: Any) -> Envelope:
         """A copy with some fields changed."""

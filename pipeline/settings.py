@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     allow_private_providers: bool = Field(False, description="whether providers on loopback and private addresses may be called")
 
     # --- the table job
-    trigger_s: float = Field(2.0, gt=0, description="pause between two micro-batches")
+    trigger_s: float = Field(4.0, gt=0, description="from the start of one micro-batch to the start of the next, at least")
     max_offsets_per_trigger: int = Field(20_000, gt=0)
 
     @property

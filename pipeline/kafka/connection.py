@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 from faust.auth import SASLCredentials, SSLCredentials
 
+from pipeline.kafka.pacing import paced
 from pipeline.settings import Settings
 from pipeline.topics import MAX_RECORD_BYTES
 
@@ -49,9 +50,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 def new_producer(settings: Settings, client_id: str) -> AIOKafkaProducer:
     """A producer as all parts but the Faust app use it: idempotent (so acks=all), no linger."""
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **client_options(settings), client_id=client_id, enable_idempotence=True, linger_ms=0, max_request_size=MAX_REQUEST_BYTES
     )  # fmt: skip
+    return paced(producer)
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:

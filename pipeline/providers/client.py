@@ -1,21 +1,20 @@
 """Calls a served entity and tells what came of it: the only way from the gateway to a model.
 
-One httpx client over aiohttp's connections serves all providers. A call has one deadline over connecting, sending and reading; the
-answer is read in pieces up to a cap, compressed or not. Nothing a provider does raises: it becomes a ProviderResult that says whose
-fault it was. Redirects are not followed, proxies and cookies of the environment are not used, and a key that a provider repeats in
-its answer is blotted out before anyone reads it. Which entity is asked, and what happens next, is core/routing.py's.
+One httpx transport over aiohttp's connections serves all providers, without httpx's client around it: there is nothing for it to do (no
+redirects, no cookies, no authentication of its own), and it would take a tenth of the worker's time. A call has one deadline over
+connecting, sending and reading; the answer is read in pieces up to a cap, compressed or not. Nothing a provider does raises: it becomes
+a ProviderResult that says whose fault it was. Proxies of the environment are not used, and a key that a provider repeats in its answer
+is blotted out before anyone reads it. Which entity is asked, and what happens next, is core/routing.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-import logging
 import math
 import socket
 import time
 import zlib
-from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import quote
 
@@ -52,40 +51,27 @@ class _TooLarge(Exception):
     """The answer is larger than what is read."""
 
 
-class _NoCookies(CookieJar):
-    """Keeps nothing: a provider's cookie set for one user must not travel with another's request."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        return None
-
-
 class ProviderClient:
     """`start` once, `call` from any number of tasks of the same event loop, `stop` once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncBaseTransport | None = None
         self._urls: dict[str, httpx.URL] = {}
 
     async def start(self) -> None:
         """Make the connection pool; it has no limit, how much is under way at once is the caller's to bound."""
-        logging.getLogger("httpx").setLevel(logging.WARNING)
         tls = httpx.create_ssl_context(trust_env=False)
         connector = aiohttp.TCPConnector(
             limit=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_S, socket_factory=guarded_socket(self._settings.allow_private_providers)
         )
+        # A provider's cookie set for one user must not travel with another's request.
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
-        transport = AiohttpTransport(verify=tls, trust_env=False, client=self._session)
-        # The one deadline over a call is asyncio's; httpx's timeouts are each for a part of it.
-        self._client = httpx.AsyncClient(
-            transport=transport, trust_env=False, follow_redirects=False, timeout=httpx.Timeout(None), cookies=_NoCookies()
-        )
+        self._transport = AiohttpTransport(verify=tls, trust_env=False, client=self._session)
 
     async def stop(self) -> None:
         """Close all connections; calls under way end as failures."""
-        if self._client is not None:
-            await self._client.aclose()
         if self._session is not None:
             await self._session.close()
 
@@ -125,7 +111,7 @@ class ProviderClient:
 
     async def _exchange(self, outgoing: wire.Outgoing, request_id: str) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and the whole body of the provider's answer."""
-        if self._client is None:
+        if self._transport is None:
             raise RuntimeError("the provider client has not been started")
         url = self._urls.get(outgoing.url)
         if url is None:
@@ -133,23 +119,25 @@ class ProviderClient:
             url = self._urls[outgoing.url] = httpx.URL(outgoing.url)
         mark = request_id if request_id.isascii() and " " not in request_id else quote(request_id, safe=_HEADER_SAFE)
         headers = [*_FIXED_HEADERS, ("x-client-request-id", mark), *outgoing.headers]
-        response = await self._client.send(httpx.Request("POST", url, headers=headers, content=outgoing.content), stream=True)
+        # Without timeouts of its own: the one deadline over a call is asyncio's.
+        response = await self._transport.handle_async_request(httpx.Request("POST", url, headers=headers, content=outgoing.content))
+        assert isinstance(response.stream, httpx.AsyncByteStream)
         try:
-            return response.status_code, response.headers, await self._read(response)
+            return response.status_code, response.headers, await self._read(response.headers, response.stream)
         finally:
-            await response.aclose()
+            await response.stream.aclose()
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, headers: httpx.Headers, stream: httpx.AsyncByteStream) -> bytes:
         """The body, decompressed; _TooLarge as soon as it is over the cap, before or after."""
         cap = self._settings.max_provider_bytes
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip", "deflate"):
             raise wire.Garbage("is compressed in a way that was not asked for")
         # wbits 47: gzip's and zlib's header alike.
         unpack = zlib.decompressobj(47) if encoding in ("gzip", "deflate") else None
         pieces: list[bytes] = []
         size = 0
-        async for piece in response.aiter_raw():
+        async for piece in stream:
             if unpack is not None:
                 piece = unpack.decompress(piece, cap + 1)
             size += len(piece)

@@ -24,6 +24,8 @@ from pipeline.stack.process import ChildProcess, PartFailed
 
 # A broker that is told to stop writes its snapshots and index files; on a slow disk that takes seconds.
 STOP_GRACE_S = 20.0
+# The broker shares a small machine with everything else: the first compiler is ready in seconds, the second one takes a core for minutes.
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 class KafkaServer:
@@ -51,7 +53,7 @@ class KafkaServer:
 
     def command(self) -> list[str]:
         """The program that is the broker; `prepare` first. It runs until SIGTERM."""
-        return [*self._jvm("-Xms128m", "-Xmx384m"), "kafka.Kafka", str(self._properties)]
+        return [*self._jvm("-Xms128m", "-Xmx384m", *QUICK), "kafka.Kafka", str(self._properties)]
 
     def start(self) -> None:
         """Prepare, and start the process."""
@@ -127,7 +129,7 @@ class KafkaServer:
         return [str(self._java), *options, *quiet, stamp, "-Djava.awt.headless=true", "-cp", classpath]
 
     def _run_tool(self, *arguments: str) -> str:
-        command = [*self._jvm("-Xmx128m", "-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", *arguments]
+        command = [*self._jvm("-Xmx128m", *QUICK), "kafka.tools.StorageTool", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  our own jars
         if done.returncode != 0:
             raise PartFailed(f"Kafka's storage in {self._storage} can't be prepared: {(done.stderr or done.stdout).strip()[-500:]}")

@@ -8,7 +8,9 @@ What it changes, and nothing else:
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
 - `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
-- The worker's long poll is 100 ms instead of 1,500, which is what a partition waits after a pause.
+- `ConsumerInLoop` runs Faust's consumer on the worker's own loop instead of in a thread: no hand-over and no wrangling over Python's lock
+  for each fetch. Its long poll is 100 ms instead of 1,500, which is what a partition waits after a pause. Fetches are incremental
+  (pipeline/kafka/fetch_session.py), produce requests are paced (pipeline/kafka/pacing.py).
 
 A failed produce ends the process (the supervisor starts it again, and Kafka delivers again what was not committed).
 """
@@ -16,6 +18,7 @@ A failed produce ends the process (the supervisor starts it again, and Kafka del
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -24,22 +27,76 @@ import aiokafka
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
+
+from pipeline.kafka.fetch_session import FetchSessions
+from pipeline.kafka.pacing import paced
+from pipeline.worker.waiting import WaitsLittle
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 100
 
 
-class ImpatientConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread with a shorter long poll."""
+class ConsumerInLoop(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread without the thread: on the worker's own loop, and with a shorter long poll."""
+
+    wait_for_shutdown = False
+
+    def __init__(self, consumer: driver.Consumer, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, beacon=beacon)
+
+    async def start(self) -> None:
+        """Start as a plain service does."""
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        """Stop as a plain service does."""
+        if self._started.is_set():
+            await Service.stop(self)
+
+    async def on_stop(self) -> None:
+        """Leave the group and disconnect."""
+        await self.on_thread_stop()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Nothing to hand over."""
+        result = fun(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Nothing to hand over."""
+        await self.consumer.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Nothing to hand over."""
+        await self.consumer.on_partitions_assigned(assigned, generation_id)
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Hard-coded to 1,500 in the driver; the fetcher is made from this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        consumer._client.send = FetchSessions(consumer._client.send, self._is_fetched)
         return consumer
 
+    def _is_fetched(self, topic: str) -> bool:
+        """Changelogs are read while tables are recovered, and at no other time."""
+        return self.app.in_recovery or topic not in self.app.tables.changelog_topics
 
-class ContiguousConsumer(driver.Consumer):
+
+class ContiguousConsumer(WaitsLittle, driver.Consumer):
     """`_base` is where each partition's next commit starts: the committed offset, or the earliest one on a new group."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,7 +106,7 @@ class ContiguousConsumer(driver.Consumer):
         self._holes: dict[TP, dict[int, int]] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return ImpatientConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return ConsumerInLoop(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: Any) -> bool:
         """Mark a message as finished; False where it was before, or belongs to an earlier generation."""
@@ -146,6 +203,9 @@ class IdempotentProducer(driver.Producer):
         # Records between the tables' buffer and aiokafka's: neither of the two counts them.
         self._handing_over = 0
         self._handed_over = asyncio.Event()
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        return paced(super()._new_producer(transactional_id))
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

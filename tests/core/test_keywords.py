@@ -105,7 +105,10 @@ STREAMED = ["secret", "operation seahorse", "c++", "密码", "top secret plan"]
 
 
 @example(words=["and so,", "p.s.", "secretary", "secretary", "and so,"], cuts=[37])
-@given(st.lists(st.sampled_from([*STREAMED, "secretary", "operation", "top", "the", "and so,", "p.s.", "…"]), max_size=8), st.lists(st.integers(0, 140), max_size=10))
+@given(
+    st.lists(st.sampled_from([*STREAMED, "secretary", "operation", "top", "the", "and so,", "p.s.", "…"]), max_size=8),
+    st.lists(st.integers(0, 140), max_size=10),
+)
 def test_a_stream_releases_all_or_ends_before_the_keyword(words, cuts):
     text = " ".join(words)
     cuts = sorted(min(cut, len(text)) for cut in cuts)
