@@ -190,7 +190,7 @@ class Fanout:
         if span is None:
             return
         if work.span is None:
-            work.span = Span(span.min_ms, span.max_ms, set(span.hours))
+            work.span = Span(span.min_ms, span.max_ms, set(span.hours), span.appended_ms)
         else:
             work.span.add(span)
 

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
+from jobs.recent_ids import RecentIds
 from jobs.schemas import LANDING, RECORD, default_of, required_fields, struct_of
 from pipeline.endpoints import TABLE_PART_PATTERN, Endpoint
 from pipeline.records import MAX_REQUEST_ID_CHARS, DeadLetter, InferenceRecord
@@ -49,16 +50,26 @@ TableName = tuple[str, str, str]
 
 @dataclass
 class Span:
-    """The times (epoch milliseconds) between which some rows lie, and the hours they touch (epoch hours)."""
+    """The times (epoch milliseconds) between which some rows lie, and the hours they touch (epoch hours).
+
+    `appended_ms`: when Kafka took the first of their records; 0 where that is not known.
+    """
 
     min_ms: int
     max_ms: int
     hours: set[int] = field(default_factory=set)
+    appended_ms: int = 0
 
     def add(self, other: Span) -> None:
         """Widen to hold the other's rows too."""
         self.min_ms, self.max_ms = min(self.min_ms, other.min_ms), max(self.max_ms, other.max_ms)
+        self.appended_ms = min(self.appended_ms, other.appended_ms)
         self.hours |= other.hours
+
+    @classmethod
+    def of(cls, row: Row) -> Span:
+        """That of one landed record."""
+        return cls(row.timestamp_ms, row.timestamp_ms, {row.timestamp_ms // 3_600_000}, row.appended_ms)
 
 
 @dataclass
@@ -82,16 +93,15 @@ class Landed:
             return
         if row.inference_table is not None:
             table = (row.inference_table.catalog_name, row.inference_table.schema_name, row.inference_table.table_name_prefix)
-            _widen(self.tables, table, row.timestamp_ms)
+            _widen(self.tables, table, Span.of(row))
             if row.assessed:
-                _widen(self.assessed, table, row.timestamp_ms)
+                _widen(self.assessed, table, Span.of(row))
         if row.usage_tracking:
-            span = Span(row.timestamp_ms, row.timestamp_ms, {row.timestamp_ms // 3_600_000})
+            span = Span.of(row)
             self.usage.add(span) if self.usage else setattr(self, "usage", span)
 
 
-def _widen(spans: dict[TableName, Span], table: TableName, timestamp_ms: int) -> None:
-    span = Span(timestamp_ms, timestamp_ms)
+def _widen(spans: dict[TableName, Span], table: TableName, span: Span) -> None:
     if table in spans:
         spans[table].add(span)
     else:
@@ -105,15 +115,19 @@ class Landing:
         self.table = DeltaFolder(spark, warehouse.joinpath(*NAME))
         self.table.create(LANDING, STATS, PROPERTIES)
         self._checkpoint = checkpoint
+        self._recent = RecentIds()
+        self._recent.load(self.table.read().where(F.col("kind") == KIND_RECORD).select("request_id", "timestamp_ms").toLocalIterator())
+        # The batch that has landed last, where this process knows it; where not, the table is asked.
+        self._landed: int | None = None
 
     def take(self, batch: DataFrame, batch_id: int) -> Landed | None:
-        """Land one micro-batch of Kafka records; None where it has landed before. Raises only what the table's folder is to blame for."""
+        """Land one micro-batch, already judged; None where it has landed before. Raises only what the table's folder is to blame for."""
         app_id = f"checkpoint-{self._checkpoint_id()}"
-        if self.table.transaction(app_id) >= batch_id:
+        before, self._landed = self._landed, None
+        if before != batch_id - 1 and self.table.transaction(app_id) >= batch_id:
             log.info("batch %d has landed before; nothing to add", batch_id)
             return None
-        judged = _judged(batch)
-        facts = judged.select(
+        facts = batch.select(
             "topic", "partition", "offset", "appended_ms", "kind", "request_id", "timestamp_ms", "inference_table", "usage_tracking",
             (F.size("assessments") > 0).alias("assessed"), F.when(F.col("kind") == KIND_ENDPOINT, F.struct("key", "value")).alias("raw"),
         ).coalesce(2).collect()  # fmt: skip
@@ -122,7 +136,7 @@ class Landing:
         session = batch.sparkSession
         copies = self._copies(session, [row for row in facts if row.kind == KIND_RECORD])
         bad = {_place(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row.raw))}
-        rows = _with_reasons(session, _without(session, judged, copies), bad)
+        rows = _with_reasons(session, _without(session, batch, copies), bad)
         rows = rows.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*[F.col(f.name) for f in LANDING.fields])
         self.table.append(rows.coalesce(1 if len(facts) < 2_000 else 2), app_id, batch_id)
         for row in facts:
@@ -132,6 +146,9 @@ class Landing:
                 landed.dead_letters += 1
             elif place not in copies:
                 landed.count(row)
+                if row.kind == KIND_RECORD:
+                    self._recent.add(row.request_id, row.timestamp_ms)
+        self._landed = batch_id
         return landed
 
     def newest_seq(self) -> int:
@@ -145,10 +162,11 @@ class Landing:
 
     def _copies(self, session: SparkSession, records: list[Row]) -> set[Place]:
         """The places of the records whose request was recorded within 24 hours, in this batch or before it."""
-        if not records:
-            return set()
-        low, high = min(r.timestamp_ms for r in records) - DAY_MS, max(r.timestamp_ms for r in records) + DAY_MS
-        ids = session.createDataFrame([(i,) for i in sorted({r.request_id for r in records})], "request_id string")
+        suspects = [r for r in records if self._recent.may_hold(r.request_id, r.timestamp_ms)]
+        if not suspects:
+            return copies_among(records, ())
+        low, high = min(r.timestamp_ms for r in suspects) - DAY_MS, max(r.timestamp_ms for r in suspects) + DAY_MS
+        ids = session.createDataFrame([(i,) for i in sorted({r.request_id for r in suspects})], "request_id string")
         recorded = session.read.format("delta").load(str(self.table.path)).where(
             (F.col("kind") == KIND_RECORD) & F.col("timestamp_ms").between(low, high)
         )  # fmt: skip
@@ -223,8 +241,8 @@ def _warn_of_lag(facts: list[Row]) -> None:
         )  # fmt: skip
 
 
-def _judged(batch: DataFrame) -> DataFrame:
-    """The batch in the landing table's columns but `landing_seq`, each record with its kind and, as a dead letter, the reason."""
+def judged(batch: DataFrame) -> DataFrame:
+    """Kafka records in the landing table's columns but `landing_seq`, each with its kind and, as a dead letter, the reason."""
     text = F.col("value").cast("string")
     corrupt = StructField(CORRUPT, StringType())
     is_record, is_letter = F.col("topic") == RECORDS.name, F.col("topic") == DEAD_LETTERS.name

@@ -29,7 +29,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from jobs.delta import reason
 from jobs.fanout import Fanout
 from jobs.landing import NAME as LANDING
-from jobs.landing import Landed, Landing
+from jobs.landing import Landed, Landing, judged
 from jobs.session import spark_session
 from jobs.status import write_status
 from jobs.upkeep import Upkeep
@@ -131,7 +131,8 @@ class TableJob:
         source = source.option("startingOffsets", "earliest").option("failOnDataLoss", "true")
         source = source.option("maxOffsetsPerTrigger", self._settings.max_offsets_per_trigger)
         source = source.option("kafka.fetch.max.wait.ms", FETCH_WAIT_MS)
-        writer = source.load().writeStream.foreachBatch(self._on_batch).option("checkpointLocation", str(checkpoint))
+        # Judged before it is cut into batches, so that the plan is made once.
+        writer = judged(source.load()).writeStream.foreachBatch(self._on_batch).option("checkpointLocation", str(checkpoint))
         return writer.trigger(processingTime=f"{int(self._settings.trigger_s * 1000)} milliseconds").queryName("tables").start()
 
     def _on_batch(self, batch: DataFrame, batch_id: int) -> None:

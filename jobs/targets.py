@@ -80,12 +80,14 @@ class Target:
     def _is_new(self, span: Span) -> bool:
         """Whether the landing table has seen all that this table could hold of these rows: it drops copies within 24 hours.
 
-        So it is where this table has never been filled from another landing table, and the rows are of today. Looking into the table
-        costs as much as writing to it.
+        So it is where this table has only ever been filled from it, as far as it says itself, and the records are of today. Looking
+        into the table costs as much as writing to it.
         """
+        if self.reached < 0 or self.shape.time is None:
+            return False
         if self._only_ours is None:
             self._only_ours = self.table.created_ms() >= self._since_ms
-        return self._only_ours and self.shape.time is not None and span.min_ms > time.time() * 1000 - DAY_MS + HOUR_MS
+        return self._only_ours and span.appended_ms > time.time() * 1000 - DAY_MS + HOUR_MS
 
     def _missing(self, rows: DataFrame, span: Span) -> DataFrame:
         """The rows that the table does not hold: none of the same identity, with a time less than a day away where there is a time."""
@@ -114,28 +116,30 @@ def _date() -> Column:
     return F.to_date(F.timestamp_millis("timestamp_ms"))
 
 
-def _columns_of(schema: StructType, rows: DataFrame, **computed: Column) -> DataFrame:
-    return rows.select(*[computed.get(f.name, F.col(f.name)).cast(f.dataType).alias(f.name) for f in schema.fields])
+def _selection(schema: StructType, **computed: Column) -> Callable[[DataFrame], DataFrame]:
+    """Rows as the columns of `schema`. The columns are made once: in every batch they would take as long as reading the rows."""
+    columns = [computed.get(f.name, F.col(f.name)).cast(f.dataType).alias(f.name) for f in schema.fields]
+    return lambda rows: rows.select(*columns)
 
 
-def _usage(rows: DataFrame) -> DataFrame:
-    return _columns_of(
-        ENDPOINT_USAGE, rows, workspace_id=F.lit(None), account_id=F.lit(None), databricks_request_id=F.col("request_id"),
+def _usage() -> Callable[[DataFrame], DataFrame]:
+    return _selection(
+        ENDPOINT_USAGE, workspace_id=F.lit(None), account_id=F.lit(None), databricks_request_id=F.col("request_id"),
         request_time=F.timestamp_millis("timestamp_ms"), input_token_count=F.col("input_tokens"), output_token_count=F.col("output_tokens"),
         input_character_count=F.col("input_characters"), output_character_count=F.col("output_characters"),
         request_streaming=F.col("streaming"),
     )  # fmt: skip
 
 
-def _assessments(rows: DataFrame) -> DataFrame:
-    exploded = rows.withColumn("found", F.explode("assessments"))
+def _assessments() -> Callable[[DataFrame], DataFrame]:
     own = {name: F.col(f"found.{name}") for name in ("assessment_type", "assessment_result", "assessment_details", "direction")}
-    return _columns_of(ASSESSMENT, exploded, assessment_date=_date(), **own)
+    selected = _selection(ASSESSMENT, assessment_date=_date(), **own)
+    return lambda rows: selected(rows.withColumn("found", F.explode("assessments")))
 
 
-def _dead_letters(rows: DataFrame) -> DataFrame:
-    place = {name: F.col(f"source_{name}") for name in ("topic", "partition", "offset")}
-    return _columns_of(DEAD_LETTERS, rows, **place).dropDuplicates(["topic", "partition", "offset"])
+def _dead_letters() -> Callable[[DataFrame], DataFrame]:
+    selected = _selection(DEAD_LETTERS, **{name: F.col(f"source_{name}") for name in ("topic", "partition", "offset")})
+    return lambda rows: selected(rows).dropDuplicates(["topic", "partition", "offset"])
 
 
 def _of_table(table: TableName) -> Column:
@@ -150,7 +154,7 @@ def request_response_shape(table: TableName) -> Shape:
     """`{prefix}_request_response` of the endpoints that are configured with this catalog, schema and prefix."""
     return Shape(
         REQUEST_RESPONSE, ("request_id", "timestamp_ms", "status_code", "request_date", "endpoint_name"), _of_table(table),
-        lambda rows: _columns_of(REQUEST_RESPONSE, rows, request_date=_date()), ("request_id",), ("timestamp_ms", F.lit, F.col),
+        _selection(REQUEST_RESPONSE, request_date=_date()), ("request_id",), ("timestamp_ms", F.lit, F.col),
     )  # fmt: skip
 
 
@@ -158,7 +162,7 @@ def assessment_shape(table: TableName) -> Shape:
     """`{prefix}_assessment`: one row for each finding."""
     return Shape(
         ASSESSMENT, ("request_id", "timestamp_ms", "assessment_type", "assessment_result", "assessment_date"),
-        _of_table(table) & (F.size("assessments") > 0), _assessments, ("request_id",), ("timestamp_ms", F.lit, F.col),
+        _of_table(table) & (F.size("assessments") > 0), _assessments(), ("request_id",), ("timestamp_ms", F.lit, F.col),
     )  # fmt: skip
 
 
@@ -166,7 +170,7 @@ def usage_shape() -> Shape:
     """`system.serving.endpoint_usage`: one narrow row for each request of an endpoint with usage tracking."""
     return Shape(
         ENDPOINT_USAGE, ("databricks_request_id", "request_time", "status_code", "endpoint_name"),
-        (F.col("kind") == KIND_RECORD) & F.col("usage_tracking"), _usage, ("databricks_request_id",),
+        (F.col("kind") == KIND_RECORD) & F.col("usage_tracking"), _usage(), ("databricks_request_id",),
         ("request_time", _as_timestamp, F.unix_millis),
     )  # fmt: skip
 
@@ -174,6 +178,6 @@ def usage_shape() -> Shape:
 def dead_letters_shape() -> Shape:
     """`system.serving.dead_letters`: what could not be read, once for each place in Kafka."""
     return Shape(
-        DEAD_LETTERS, ("topic", "partition", "offset", "timestamp_ms"), F.col("kind") == KIND_DEAD_LETTER, _dead_letters,
+        DEAD_LETTERS, ("topic", "partition", "offset", "timestamp_ms"), F.col("kind") == KIND_DEAD_LETTER, _dead_letters(),
         ("topic", "partition", "offset"), None,
     )  # fmt: skip

@@ -47,10 +47,10 @@ class _SessionRequest(FetchRequest):
 
 
 class FetchSessions:
-    """Takes the place of an AIOKafkaClient's `send`. `wanted` says of a topic whether its partitions are fetched now."""
+    """Takes the place of an AIOKafkaClient's `send`."""
 
-    def __init__(self, send: Callable[..., Awaitable[Any]], wanted: Callable[[str], bool]) -> None:
-        self._send, self._wanted = send, wanted
+    def __init__(self, send: Callable[..., Awaitable[Any]]) -> None:
+        self._send = send
         self._sessions: dict[int, _Session] = {}
 
     async def __call__(self, node_id: int, request: Any, **kwargs: Any) -> Any:
@@ -74,8 +74,6 @@ class FetchSessions:
         changed = []
         known = session.offsets if session.epoch else {}
         for topic, partitions in whole.topics:
-            if not self._wanted(topic):
-                continue
             news = []
             for partition in partitions:
                 place = topic, partition[0]

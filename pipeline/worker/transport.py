@@ -29,6 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
+from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.pacing import paced
 from pipeline.worker.waiting import WaitsLittle
@@ -88,8 +89,14 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Hard-coded to 1,500 in the driver; the fetcher is made from this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
-        consumer._client.send = FetchSessions(consumer._client.send, self._is_fetched)
+        consumer._client.send = FetchSessions(consumer._client.send)
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher
+        fetcher._get_actions_per_node = FetchPlan(fetcher, self._is_fetched)
 
     def _is_fetched(self, topic: str) -> bool:
         """Changelogs are read while tables are recovered, and at no other time."""
