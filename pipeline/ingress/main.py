@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from pipeline import topics
 from pipeline.endpoints import Endpoint, Token
 from pipeline.errors import SluiceError, Unavailable
+from pipeline.garbage import collect_seldom
 from pipeline.ingress.control_plane import ControlPlane
 from pipeline.ingress.health import Health
 from pipeline.ingress.http_app import Gate
@@ -43,6 +44,7 @@ def main(settings: Settings) -> None:
     """Run the ingress until SIGTERM or SIGINT."""
     try:
         listening = _listen(settings)
+        collect_seldom()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, listening))
     except (SluiceError, KafkaError) as exc:

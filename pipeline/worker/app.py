@@ -24,6 +24,7 @@ from yarl import URL
 from pipeline import topics
 from pipeline.endpoints import Endpoint, Token
 from pipeline.errors import SluiceError
+from pipeline.garbage import collect_seldom
 from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, faust_credentials
 from pipeline.kafka.follower import Follower
@@ -162,6 +163,7 @@ def main(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("aiokafka", "httpx", "httpcore", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    collect_seldom()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
         worker = faust.Worker(create_worker(settings), loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)

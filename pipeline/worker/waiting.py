@@ -6,6 +6,7 @@ then the first coroutine is simply run. Where it has to wait after all, mode's o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from functools import partial
 from typing import Any
@@ -30,6 +31,10 @@ class WaitsLittle(Service):
                 return None
             raise
         return await super().wait_first(_Begun(first, waits_for), *others, timeout=timeout)
+
+    async def sleep(self, n: Any) -> None:
+        """As Service's; a sleep of no time only lets the others run."""
+        await (super().sleep(n) if n else asyncio.sleep(0))
 
 
 class _Begun:
