@@ -177,13 +177,17 @@ async def _query(stack: RunningStack, query: str) -> list[dict[str, Any]]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
+    from rich import box
     from rich.table import Table
 
     names = [name for name in rows[0] if name != "seen"]
-    table = Table(*names, title=f"The dashboard query over {TABLE}")
+    table = Table(title=f"The dashboard query over {TABLE}", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for row in rows:
         table.add_row(*(str(row[name]) for name in names))
-    output.print(table)
+    # Wide enough that nothing is cut, in a narrow terminal too.
+    output.print(table, width=120)
 
 
 def _say(text: str) -> None:
