@@ -178,6 +178,7 @@ async def _query(stack: RunningStack, query: str) -> list[dict[str, Any]]:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
     names = [name for name in rows[0] if name != "seen"]
@@ -187,7 +188,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(str(row[name]) for name in names))
     # Wide enough that nothing is cut, in a narrow terminal too.
-    output.print(table, width=120)
+    Console(width=120).print(table)
 
 
 def _say(text: str) -> None:
