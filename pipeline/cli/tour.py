@@ -15,7 +15,7 @@ import orjson
 
 from pipeline.cli.api import CommandFailed, Gateway
 from pipeline.cli.endpoints import make_so
-from pipeline.cli.terminal import errors, output
+from pipeline.cli.terminal import errors
 
 if TYPE_CHECKING:
     from pipeline.stack.up import RunningStack
