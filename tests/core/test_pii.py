@@ -24,16 +24,23 @@ VALUES = {
 }  # fmt: skip
 
 LABELLED = {
-    "US_BANK_NUMBER": ["My bank account number is 00123456789.", "acct #: 9876543210", "checking account 0001-2345-678"],
+    "US_BANK_NUMBER": ["My bank account number is 00123456789.", "acct #: 9876543210", "A/C No: 9876543210",
+        "checking account 0001-2345-678"],
     "PHONE_NUMBER": [
+        "phone: +7 286 012 9040", "contact number: 222 123 1420",
+        "My number is 222 123 4567, ask me anything", "T: 07400 12 50 73", "T: (11) 96122-7125",
+        "Fahrer 05366/972510, Herr Maier", "1) 617-555-0142",
         "call me at 5550142", "Mobile: 71 555 012", "Tel. 5550 0199", "reach her on 555 0142", "我的电话是 13912345678",
         "55 01 42 is old, 555 0143 is my office number",
     ],
-    "US_SSN": ["SSN 512448321", "her social security number: 512448321"],
+    "US_SSN": ["1. 512-44-8321\n2. none", "SSN 512448321", "her social security number: 512448321"],
     "CREDIT_CARD": ["my card 501800000009 is lost"],
 }  # fmt: skip
 
 NEAR_MISSES = [
+    "6e-03-43-14-42-78", "items[::2]", "x[1::3]", "pi is 0.0416142149",
+    "+7 286 012 9040 in a text that calls it nothing", "1) 2) 3)", "[388, 59, 356, 330, 378]",
+    "is (21) and 26 other letters here ok", "tournament 03262 2437 Main St",
     "order 4000 0566 5566 5557", "card 4000056655665557", "512-00-8321", "000-44-8321", "666-44-8321", "912-44-8321", "512-44-0000",
     "part 512 44 8321",
     "GB29 NWBK 6016 1331 9268 18", "XX29NWBK60161331926819", "256.51.100.23", "1.2.3", "version 10.4.2.1", "12:30:45", "std::vector",

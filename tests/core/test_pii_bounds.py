@@ -47,9 +47,11 @@ HOSTILE = {
     "selectors": "\ufe01",
     "ligatures": "ﬃ",
     "brackets": "[(",
+    "spelled out": "a ", "spelled out with low lines": "a_", "spelled out signs": "-_", "spelled out and not ended": "a b c d e f gh ",
+    "list numbers": "1) ", "IBANs in words": "is 21 a ", "country codes and dots": "+49.",
     "words for signs": " at a dot ",
     "Cyrillic": "привет ",
-}
+}  # fmt: skip
 RANDOM = {
     "random digits": "".join(_random.choice("0123456789") for _ in range(SIZE)),
     "random of what numbers are made of": "".join(_random.choice("0123456789 .-/()+@:x") for _ in range(SIZE)),

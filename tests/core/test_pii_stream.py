@@ -14,6 +14,8 @@ VALUES = [
     "call 555 0142", "555 0142 is my office number", "alice at example dot com", "alice [at] example [dot] com", "bob＠example.org",
     "４０００ 0566 5566 5556", "b\u200bo\u200bb@example.org", "Ym9iQGV4YW1wbGUuY29t", "626f62406578616d706c652e636f6d", "bob%40example.com",
     "6 1 7 - 5 5 5 - 0 1 4 2", "4 0 0 0 0 5 6 6 5 5 6 6 5 5 5 6",
+    "b o b @ e x a m p l e . o r g", "6.1.7.-.5.5.5.-.0.1.4.2", "5 1 2   4 4   8 3 2 1", "1*9*8*.*5*1*.*1*0*0*.*2*3",
+    "62 6f 62 40 65 78 61 6d 70 6c 65 2e 6f 72 67",
     "\U000e0062\U000e006f\U000e0062\U000e0040\U000e0061\U000e002e\U000e0069\U000e006f",
 ]  # fmt: skip
 HARMLESS = [

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pipeline.core.pii.detection import DEFAULT_THRESHOLD, PiiSpan, detect, resolved
 from pipeline.core.pii.masking import MASK, mask
-from pipeline.core.pii.patterns import DEFAULT_ENTITIES
+from pipeline.core.pii_entities import DEFAULT_ENTITIES
 
 __all__ = ["DEFAULT_ENTITIES", "DEFAULT_THRESHOLD", "MASK", "PiiSpan", "count_entities", "detect", "mask", "resolved"]
 

@@ -6,14 +6,14 @@ the size of the texts.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.pii.labels import REACH
 from pipeline.core.pii.normalise import readings
-from pipeline.core.pii.numbers import CREDIT_CARD, PHONE_NUMBER, US_BANK_NUMBER, US_SSN
-from pipeline.core.pii.patterns import DEFAULT_ENTITIES, EMAIL_ADDRESS
 from pipeline.core.pii.patterns import scan as scan_default
+from pipeline.core.pii_entities import CREDIT_CARD, DEFAULT_ENTITIES, EMAIL_ADDRESS, PHONE_NUMBER, US_BANK_NUMBER, US_SSN
 
 DEFAULT_THRESHOLD = 0.4
 # How much of a text's beginning and end is looked at together with its neighbour's. The longest value of the default set that a
@@ -112,13 +112,14 @@ def _across(
             start, end = reading.origin(first, last)
             # The label of a number may stand in the text before it ("What is your account number?").
             reach = REACH if entity in LABELLED else 0
-            if score < threshold or not any(start - reach < joint < end for joint in joints):
+            next_joint = bisect_right(joints, start - reach)
+            if score < threshold or next_joint == len(joints) or joints[next_joint] >= end:
                 continue
-            parts = [
-                PiiSpan(number, offset + max(start, a) - a, offset + min(end, b) - a, entity, score)
-                for (number, offset, _), a, b in zip(run, starts, starts[1:], strict=False)
-                if start < b and a < end
-            ]
+            parts = []
+            for place in range(bisect_right(starts, start) - 1, bisect_left(starts, end)):
+                (number, offset, _), a, b = run[place], starts[place], starts[place + 1]
+                if start < b and a < end:
+                    parts.append(PiiSpan(number, offset + max(start, a) - a, offset + min(end, b) - a, entity, score))
             if entity != EMAIL_ADDRESS or _is_split_email(joined, start, end, joints, parts, whole):
                 spans.extend(parts)
     return spans
@@ -151,7 +152,7 @@ def _is_split_email(
         known.start >= part.start and known.end <= part.end for part in parts for known in whole.get((part.text, EMAIL_ADDRESS), ())
     ):
         return True
-    first = next(joint for joint in joints if start < joint < end)
+    first = joints[bisect_right(joints, start)]
     return joined[first] in "._+-'" or any(sign in joined[start:first] for sign in "@._+")
 
 

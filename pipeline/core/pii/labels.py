@@ -8,6 +8,7 @@ Looking up words costs the same however many there are. Pure; never fails.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 REACH = 48
@@ -20,7 +21,8 @@ SSN: Final = "ssn"
 OTHER: Final = "other"
 
 _LABELS = {
-    PHONE: """phone phones telephone telephones tel tél tlf tfn fon tele mobile mobil móvil movil mob cell cellular cellphone celular handy
+    PHONE: """ph phone phones telephone telephones
+        tel tél tlf tfn fon tele mobile mobil móvil movil mob cell cellular cellphone celular handy
         handynummer fax faxes desk office landline hotline helpline pager whatsapp viber telegram sms gsm dial dialing dialling portable
         telefon telefonnummer rufnummer mobilnummer mobiltelefon telefono teléfono telefone telefoon téléphone cellulare numéro puhelin
         puhelinnumero telefonszám телефон телефона телефону тел моб мобильный τηλέφωνο κινητό هاتف جوال טלפון फ़ोन फोन số đt điện""",
@@ -60,9 +62,14 @@ _CALLING = frozenset(
     ]
 )
 _CALLED = frozenset(["me", "us", "him", "her", "them", "back", "at", "on", "via", "under"])
+_POSSESSIVES = frozenset(["my", "his", "her", "their", "our"])
+_NUMBER = frozenset(["number", "numbers", "no", "nr", "num", "details"])
+# "T: 020 7946 0018", as in signatures; a letter alone before digits that nothing divides may be a quantity.
+_INITIAL = re.compile(r"(?<![^\W_])[tmpfhw][ ]?[:.][ ]{0,2}([+(]{0,2})\Z")
+_DIVIDED = re.compile(r"[0+(]|[0-9]{1,6}[ ().\-/][0-9 ().\-/]")
 _DIRECT = frozenset(["call", "calling", "text", "ring"])
 
-_WORD = re.compile(r"[^\W\d_]+|[$€£¥₹]|a/c")
+_WORD = re.compile(r"a/c(?![^\W\d_])|[^\W\d_]+|[$€£¥₹]")
 _CURRENCY = frozenset("$€£¥₹")
 # Places and things as often as telephones: labels only where nothing but these words follows.
 _WEAK = frozenset(["office", "desk", "cell", "portable", "handy", "carte", "karte", "discover", "pan"])
@@ -77,12 +84,25 @@ _BEHIND = re.compile(
 _LISTED = re.compile(r"\s*(?:,|;|/|\||&|or|and|und|oder|et|ou|y|o)\s*")
 
 
-def label_before(text: str, start: int, previous_end: int) -> str | None:
-    """The nearest label before `start`, looking back no further than the end of the number before it; None where there is none."""
+def label_before(text: str, start: int, previous_end: int, joints: frozenset[int] = frozenset()) -> str | None:
+    """The nearest label before `start`, looking back no further than the end of the number before it; None where there is none.
+
+    A label may go over the `joints`, where texts were put together, or begin or end there, as a name in JSON does.
+    """
     low = max(0, start - REACH, previous_end)
     if low >= start:
         return None
     window = text[low:start].lower()
+    found = _label_in(window, text, start)
+    if found is None and joints:
+        cuts = [low, *(place for place in range(low + 1, start) if place in joints), start]
+        if len(cuts) > 2:
+            found = _label_in(" ".join(text[a:b] for a, b in pairwise(cuts)).lower(), text, start)
+    return found
+
+
+def _label_in(window: str, text: str, start: int) -> str | None:
+    """The nearest label in `window`, the part of `text` before `start` in lower case."""
     words = _WORD.findall(window)
     follower, direct = "", True
     for word in reversed(words):
@@ -95,15 +115,25 @@ def label_before(text: str, start: int, previous_end: int) -> str | None:
         if word in _CURRENCY:
             if not follower:
                 return OTHER
-        elif word in _CALLING and (follower in _CALLED or (not follower and word in _DIRECT)):
+        elif _announces_phone(word, follower):
             return PHONE
         follower = word
+    initial = _INITIAL.search(window)
+    if initial and (initial.group(1) or _DIVIDED.match(text, start)):
+        return PHONE
     if not window.isascii():
         if _UNSPACED.search(window):
             return PHONE
         if _UNSPACED_CARD.search(window):
             return CARD
     return None
+
+
+def _announces_phone(word: str, follower: str) -> bool:
+    """ "call me at", "contact number", "my number is": two words that follow each other, the second empty before the number itself."""
+    if word in _CALLING and (follower in _CALLED or (not follower and word in _DIRECT)):
+        return True
+    return (word == "contact" and follower in _NUMBER) or (word in _POSSESSIVES and follower == "number")
 
 
 def listed(text: str, start: int, end: int) -> bool:

@@ -14,8 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.core.pii import checks, labels
-
-CREDIT_CARD, US_SSN, US_BANK_NUMBER, PHONE_NUMBER = "CREDIT_CARD", "US_SSN", "US_BANK_NUMBER", "PHONE_NUMBER"
+from pipeline.core.pii_entities import CREDIT_CARD, PHONE_NUMBER, US_BANK_NUMBER, US_SSN
 
 
 class Found(NamedTuple):
@@ -48,6 +47,8 @@ _NANP = re.compile(r"(?:1[ .\-]?)?(?:\([2-9][0-9]{2}\)[ .\-]?|[2-9][0-9]{2}([ .\
 _NANP_TIGHT = re.compile(r"(?:1[.\-])?[2-9][0-9]{2}([.\-])[0-9]{3}\1[0-9]{4}")
 _AREA = re.compile(r"\((?!(?:19|20)[0-9]{2}\))[0-9]{2,5}\)[ \-]{0,2}[0-9]{2,4}(?:[ \-][0-9]{2,4}){1,3}")
 _TRUNK = re.compile(r"0[1-9][0-9]{0,3}(?:([ .\-])[0-9]{2,4}(?:\1[0-9]{2,4}){1,3}|/[ ]?[0-9]{2,4}(?:[ .\-][0-9]{2,4}){1,3})")
+# The same with other signs between its groups.
+_TRUNK_MIXED = re.compile(r"(?:\(0[1-9][0-9]{1,4}\)[ /\-]{0,2}|0[1-9][0-9]{0,4}[ ]?[/\-][ ]?)[0-9]{3,8}(?:[ \-][0-9]{2,4}){0,3}")
 # The same within a longer chain, and numbers of other lengths that spaces set apart.
 _FORMS = re.compile(
     r"""(?<![0-9])(?:(?:1[.\-])?[2-9][0-9]{2}([.\-])[0-9]{3}\1[0-9]{4}|\([2-9][0-9]{2}\)[ .\-]?[0-9]{3}[ .\-][0-9]{4}
@@ -79,7 +80,7 @@ def numbers(text: str, wanted: frozenset[str], joints: frozenset[int], known: li
             previous_end = end
             continue
         for chain in _divided(text, groups, spoken_for, [(card.start, card.end) for card in cards]):
-            label = labels.label_before(text, chain.start, previous_end)
+            label = labels.label_before(text, chain.start, previous_end, joints)
             if label is None and previous_end and labels.listed(text, previous_end, chain.start):
                 label = previous_label
             judged = [found for found in _judged(text, chain, label, joints, previous_end) if found.entity in wanted]
@@ -115,7 +116,9 @@ def _cards(text: str, groups: list[tuple[int, int]], joints: frozenset[int], pre
     found = list(_cards_within(text, part, joints, previous_end))
     yield from found
     # A card may be written with such separators too, if with the same one all through.
-    if not found and len(part) < len(groups) and _size(groups) <= 19 and len({text[a[1] : b[0]] for a, b in pairwise(groups)}) == 1:
+    sizes = tuple(b - a for a, b in groups)
+    regular = sum(sizes) <= 19 and (sizes in _CARD_GROUPS or len(set(sizes)) == 1)
+    if not found and regular and len(part) < len(groups) and len({text[a[1] : b[0]] for a, b in pairwise(groups)}) == 1:
         whole = _card(text, groups, joints, previous_end)
         if whole is not None:
             yield whole
@@ -151,7 +154,9 @@ def _card(text: str, groups: list[tuple[int, int]], joints: frozenset[int], prev
     # The check digit first: it refuses nine of ten.
     if not checks.luhn(digits) or not _bounded(text, start, end, joints) or len(set(digits)) == 1:
         return None
-    if checks.is_card(digits) or (labels.label_before(text, start, previous_end) == labels.CARD and checks.is_card(digits, True)):
+    if text[start - 1 : start] == "+" and checks.is_international_phone(digits):
+        return None
+    if checks.is_card(digits) or (labels.label_before(text, start, previous_end, joints) == labels.CARD and checks.is_card(digits, True)):
         return Found(start, end, CREDIT_CARD, 1.0)
     return None
 
@@ -160,7 +165,7 @@ def _divided(text: str, groups: list[tuple[int, int]], *known: list[tuple[int, i
     """The parts of a chain, those within `known` spans (sorted) left out, that only separators of a written number hold together."""
     part: list[tuple[int, int]] = []
     for group in groups:
-        if part and not _WITHIN.fullmatch(text, part[-1][1], group[0]):
+        if part and (not _WITHIN.fullmatch(text, part[-1][1], group[0]) or (len(part) == 1 and _counts(text, *part[0]))):
             yield _Chain(part[0][0], part[-1][1], part)
             part = []
         if any(_within(group[0], spans) for spans in known):
@@ -171,6 +176,14 @@ def _divided(text: str, groups: list[tuple[int, int]], *known: list[tuple[int, i
             part.append(group)
     if part:
         yield _Chain(part[0][0], part[-1][1], part)
+
+
+def _counts(text: str, start: int, end: int) -> bool:
+    """Does text[start:end] only number the line that it begins: "1) 617-555-0142"."""
+    if end - start > 2 or text[end : end + 2] not in (") ", ". "):
+        return False
+    before = text[max(0, start - 8) : start].rpartition("\n")
+    return not before[2].strip() and (bool(before[1]) or start < 8)
 
 
 def _within(position: int, spans: list[tuple[int, int]]) -> bool:
@@ -266,16 +279,21 @@ def _phone(text: str, start: int, end: int, groups: list[tuple[int, int]], digit
     """How sure it is that text[start:end] is a telephone number; 0 where it is none."""
     if len(digits) > 15 or len(set(digits)) == 1:
         return 0.0
+    called = label == labels.PHONE or (label is None and labels.phone_behind(text, end))
     if text[start] == "+":
-        return 0.8 if checks.is_international_phone(digits.replace("00", "", 1) if digits.startswith("00") else digits) else 0.0
-    if digits.startswith("00") and len(digits) >= 10 and checks.is_international_phone(digits[2:]):
+        written = digits.replace("00", "", 1) if digits.startswith("00") else digits
+        # Plans change and people mistype: what the text calls a telephone need not be in one.
+        return 0.8 if checks.is_international_phone(written) else 0.5 if called and len(digits) >= 8 else 0.0
+    if text.startswith("00", groups[0][0]) and len(digits) >= 10 and checks.is_international_phone(digits[2:]):
         return 0.75 if label == labels.PHONE or len(groups) > 1 else 0.45
     if _DATE.match(text, groups[0][0]):
         return 0.0
-    called = label == labels.PHONE or (label is None and labels.phone_behind(text, end))
     if called:
         return 0.7 if all(b - a >= 2 for a, b in groups) or len(groups) <= 5 else 0.45
     if label in (labels.CARD, labels.BANK, labels.SSN):
+        return 0.0
+    # Pairs behind a dash are the rest of a hardware address or of a code.
+    if text[start - 1 : start] == "-" and text[start - 2 : start - 1].isalnum() and all(b - a == 2 for a, b in groups):
         return 0.0
     written = text[start:end]
     size = len(digits)
@@ -283,4 +301,6 @@ def _phone(text: str, start: int, end: int, groups: list[tuple[int, int]], digit
         return 0.3 if label == labels.OTHER else 0.6
     if 9 <= size <= 11 and (_AREA.fullmatch(written) or _TRUNK.fullmatch(written)):
         return 0.25 if label == labels.OTHER else 0.5
+    if 9 <= size <= 12 and _TRUNK_MIXED.fullmatch(written):
+        return 0.25 if label == labels.OTHER else 0.45
     return 0.2 if label is None and len(groups) <= 5 else 0.0

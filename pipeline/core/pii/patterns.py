@@ -14,10 +14,17 @@ from functools import lru_cache
 import tldextract
 
 from pipeline.core.pii import checks
-from pipeline.core.pii.numbers import CREDIT_CARD, PHONE_NUMBER, US_BANK_NUMBER, US_SSN, Found, numbers
-
-EMAIL_ADDRESS, IBAN_CODE, IP_ADDRESS = "EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS"
-DEFAULT_ENTITIES = frozenset({CREDIT_CARD, EMAIL_ADDRESS, PHONE_NUMBER, US_BANK_NUMBER, IBAN_CODE, US_SSN, IP_ADDRESS})
+from pipeline.core.pii.numbers import Found, numbers
+from pipeline.core.pii_entities import (
+    CREDIT_CARD,
+    DEFAULT_ENTITIES,
+    EMAIL_ADDRESS,
+    IBAN_CODE,
+    IP_ADDRESS,
+    PHONE_NUMBER,
+    US_BANK_NUMBER,
+    US_SSN,
+)
 
 _NONE: frozenset[int] = frozenset()
 _DIGIT = re.compile("[0-9]")
@@ -95,9 +102,9 @@ def _domain_end(text: str, start: int, end: int, joints: frozenset[int]) -> int:
     for count in range(len(labels_) - 1, 0, -1):
         if labels_[count].lower() in _top_level_domains():
             return ends[count]
-        for joint in joints:
-            first = ends[count] - len(labels_[count])
-            if first < joint < ends[count] and text[first:joint].lower() in _top_level_domains():
+        first = ends[count] - len(labels_[count])
+        for joint in range(first + 1, ends[count]) if joints else ():
+            if joint in joints and text[first:joint].lower() in _top_level_domains():
                 return joint
     for count in range(len(labels_) - 1, 0, -1):
         last = labels_[count]
@@ -108,7 +115,7 @@ def _domain_end(text: str, start: int, end: int, joints: frozenset[int]) -> int:
 
 
 def _inside(joints: frozenset[int], start: int, end: int) -> bool:
-    return any(start < j < end for j in joints)
+    return bool(joints) and any(place in joints for place in range(start + 1, end))
 
 
 def _emails_in_words(text: str) -> Iterator[Found]:
@@ -140,14 +147,14 @@ def _addresses(text: str, joints: frozenset[int]) -> Iterator[Found]:
             start, end = match.span()
             if _alone(text, start, end, joints, ".") and _octets(match.group()) and not _is_version(text, start):
                 yield Found(start, end, IP_ADDRESS, 0.95)
-    if ":" in text:
+    if text.count(":") > 1:
         for match in _IPV6.finditer(text):
             start, end = match.span()
             if match.group().count(":") < 2:
                 continue
             if text[end - 1] == ":" and text[end - 2] != ":":
                 end -= 1
-            if _alone(text, start, end, joints, ":") and _is_ipv6(text[start:end]):
+            if _alone(text, start, end, joints, ":") and not _is_slice(text, start) and _is_ipv6(text[start:end]):
                 yield Found(start, end, IP_ADDRESS, 0.95)
 
 
@@ -171,6 +178,11 @@ def _octets(written: str) -> bool:
 def _is_version(text: str, start: int) -> bool:
     before = re.findall(r"[a-z]+", text[max(0, start - 16) : start].lower())
     return bool(before) and before[-1] in ("v", "version", "ver", "release", "build", "firmware", "rev", "revision", "section", "chapter")
+
+
+def _is_slice(text: str, start: int) -> bool:
+    """ "items[::2]": an index, for which programs write the same signs."""
+    return start > 1 and text[start - 1] == "[" and (text[start - 2].isalnum() or text[start - 2] in "_)]")
 
 
 def _is_ipv6(written: str) -> bool:

@@ -15,8 +15,7 @@ from pipeline.core.pii.detection import DEFAULT_THRESHOLD, detect
 from pipeline.core.pii.labels import BEHIND, REACH
 from pipeline.core.pii.masking import MASK, merged
 from pipeline.core.pii.normalise import fold_lookalikes, folded
-from pipeline.core.pii.numbers import PHONE_NUMBER
-from pipeline.core.pii.patterns import DEFAULT_ENTITIES
+from pipeline.core.pii_entities import DEFAULT_ENTITIES, PHONE_NUMBER
 
 HOLD = 64
 # Invisible characters don't count, but not without end.
@@ -35,7 +34,8 @@ _TAILS = (
     # The groups of an IBAN.
     re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[\W_]{0,2}[0-9]{2}(?:[\W_]{0,3}[A-Za-z0-9]){0,30}[\W_]{0,3}\Z"),
     # Single characters and pairs with separators in between.
-    re.compile(r"(?<!\w)(?:\w{1,2}[\W_]{1,3}){2,40}\w{0,2}\Z"),
+    re.compile(r"(?<!\w)(?:\w{1,2}[\W_]{1,3}){1,40}\w{0,2}\Z"),
+    re.compile(r"(?<!\w)[^\n]([ .\-_*|])(?:[^\n]\1){0,40}[^\n]?\Z"),
     # An e-mail address in words, before and behind its sign.
     re.compile(r"[\w.+'\-]{1,40}(?:[ ](?:a|at[ ]?)?|[ ]?[\[({<][ ]?(?:at?|@)?[ ]?[\])}>]?[ ]?)\Z", re.IGNORECASE),
     re.compile(
@@ -77,9 +77,11 @@ class PiiStream:
         window = self._context + self._pending
         weak = detect([window], self._wanted, 0.0)
         cut = len(window) if final else max(base, self._cut(window, [(s.start, s.end, s.entity, s.score) for s in weak]))
+        # An unsure finding may cover a sure one, so that one doesn't follow from the other.
+        sure = weak if all(span.score >= self._threshold for span in weak) else detect([window], self._wanted, self._threshold)
         parts: list[tuple[int, int]] = []
-        for span in weak:
-            if span.score >= self._threshold and span.start < cut and span.end > base:
+        for span in sure:
+            if span.start < cut and span.end > base:
                 parts.append((max(span.start, base), min(span.end, cut)))
                 self.counts[span.entity] += not (self._open and span.start < base)
         out: list[str] = []
