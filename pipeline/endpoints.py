@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from pipeline.core.pii_entities import ALL_ENTITIES, DEFAULT_ENTITIES
 from pipeline.errors import InvalidParameter
 
 SECRET_REFERENCE = re.compile(r"\{\{secrets/([A-Za-z0-9_.-]{1,64})/([A-Za-z0-9_.-]{1,128})\}\}")
@@ -211,22 +212,64 @@ class RateLimit(Config):
 
 
 class PiiConfig(Config):
+    """`entities` and `threshold` are this gateway's own: which kinds of personal data, and how sure a finding must be (0 to 1)."""
+
     behavior: Literal["NONE", "BLOCK", "MASK"] = "NONE"
+    entities: Annotated[list[str], Field(min_length=1, max_length=100)] | None = None
+    threshold: Annotated[float, Field(ge=0.0, le=1.0, strict=False)] | None = None
+
+    @field_validator("entities")
+    @classmethod
+    def _known(cls, entities: list[str] | None) -> list[str] | None:
+        unknown = sorted(set(entities or ()) - ALL_ENTITIES)
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is no entity that can be found here; there are {', '.join(sorted(ALL_ENTITIES))}")
+        return entities
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _number(cls, threshold: Any) -> Any:
+        if isinstance(threshold, bool):
+            raise ValueError("must be a number from 0 to 1")
+        return threshold
+
+    @model_validator(mode="after")
+    def _used(self) -> PiiConfig:
+        if self.behavior == "NONE" and (self.entities is not None or self.threshold is not None):
+            raise ValueError("behavior: entities and threshold need behavior BLOCK or MASK; without one, nothing would be looked for")
+        return self
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The entities that are looked for."""
+        return frozenset(self.entities) if self.entities else DEFAULT_ENTITIES
 
 
 Keyword = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=r"\S")]
 
 
+# A topic of signs alone would be on no request.
+Topic = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=r"^[^:]*[^\W_][^:]*(:|$)")]
+
+
 class GuardrailParameters(Config):
     invalid_keywords: Annotated[list[Keyword], Field(max_length=100_000)] = []
-    valid_topics: Annotated[list[Keyword], Field(max_length=1_000)] = []
+    valid_topics: Annotated[list[Topic], Field(max_length=1_000)] = []
     pii: PiiConfig | None = None
     safety: bool = False
+    # This gateway's own: what happens where a guardrail's engine fails.
+    on_error: Literal["block", "allow"] = "block"
 
 
 class Guardrails(Config):
     input: GuardrailParameters | None = None
     output: GuardrailParameters | None = None
+
+    @model_validator(mode="after")
+    def _topics_are_the_requests(self) -> Guardrails:
+        if self.output and self.output.valid_topics:
+            raise ValueError("output.valid_topics: topics are the request's; move them to input")
+        return self
 
 
 class UsageTrackingConfig(Config):

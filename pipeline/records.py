@@ -71,11 +71,11 @@ class Attempt(BaseModel):
 
 
 class GuardrailRun(BaseModel):
-    """One guardrail that ran, found something or not."""
+    """One guardrail that ran, found something or not. UNCHECKED: its engine failed, and the endpoint lets pass what can't be checked."""
 
     assessment_type: Literal["KEYWORD", "PII", "SAFETY", "TOPIC"]
     direction: Literal["input", "output"]
-    result: Literal["PASSED", "BLOCKED", "MASKED"]
+    result: Literal["PASSED", "BLOCKED", "MASKED", "UNCHECKED"]
     duration_ms: float
 
 

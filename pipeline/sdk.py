@@ -96,10 +96,18 @@ class AiGatewayRateLimitConfig(AiGatewayRateLimit):
 
 @dataclass
 class AiGatewayGuardrailPiiConfig(AiGatewayGuardrailPiiBehavior):
-    """What to do with personal data: `behavior` NONE, BLOCK or MASK."""
+    """What to do with personal data: `behavior` NONE, BLOCK or MASK; which `entities`, and how sure a finding must be (`threshold`)."""
+
+    entities: list[str] | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         self.behavior = _as_enum(self.behavior)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object as the API takes it."""
+        own = {"entities": self.entities, "threshold": self.threshold}
+        return super().as_dict() | {name: value for name, value in own.items() if value is not None}
 
 
 @dataclass

@@ -7,6 +7,7 @@ a call). Objects are frozen; nothing else keeps settings. Wrong values fail at s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,7 +41,7 @@ class Settings(BaseSettings):
     max_waiting: int = Field(5_000, gt=0, description="requests one ingress holds open at once; beyond it 503")
     reply_partition: int = Field(0, ge=0, description="the partition of gateway.responses that this ingress reads")
     reply_topics: str = Field("gateway.responses", description="reply topics that producers may name, comma-separated")
-    raw_text_retention_s: int = Field(3_600, ge=60, description="how long gateway.requests and gateway.admitted keep text")
+    raw_text_retention_s: int = Field(3_600, ge=1, description="how long gateway.requests and gateway.admitted keep text")
 
     # --- the worker
     worker_id: str = "worker-0"
@@ -53,6 +54,14 @@ class Settings(BaseSettings):
     openai_api_base: str = "https://api.openai.com/v1"
     anthropic_api_base: str = "https://api.anthropic.com"
     allow_private_providers: bool = Field(False, description="whether providers on loopback and private addresses may be called")
+
+    # --- guardrails
+    guardrail_timeout_s: float = Field(10.0, gt=0, le=15, description="how long one guardrail may take before the request is stopped")
+    ner_processes: int = Field(1, ge=1, le=64, description="processes for each worker that look for names, about 170 MB each")
+    safety_engine: Literal["embedded", "openai", "llama-guard"] = Field("embedded", description="who judges what is unsafe")
+    safety_url: str | None = Field(None, description="base address of a remote safety engine, such as http://HOST:PORT/v1")
+    safety_model: str | None = Field(None, description="its model; for openai omni-moderation-latest unless given")
+    safety_key: str | None = Field(None, description="its key as a reference {{secrets/SCOPE/KEY}}, read at every call")
 
     # --- the table job
     trigger_s: float = Field(4.0, gt=0, description="from the start of one micro-batch to the start of the next, at least")

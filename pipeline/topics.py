@@ -37,6 +37,8 @@ class Topic:
             config |= {"cleanup.policy": "compact,delete" if self.compacted else "delete", "retention.ms": str(self.retention_ms)}
             # Retention only removes whole closed segments, so a segment may not stay open longer than what it holds.
             config["segment.ms"] = str(max(min(self.retention_ms, DAY_MS), 60_000))
+            # What is over its time goes at once, not a minute later.
+            config["file.delete.delay.ms"] = "1000"
         if self.log_append_time:
             config["message.timestamp.type"] = "LogAppendTime"
         return config

@@ -5,6 +5,7 @@
     tokens.py      token create, list, revoke
     chat.py        chat
     sql.py         sql
+    backtest.py    backtest
     doctor.py      doctor
 
 Modules that take long to import (Spark, Faust, Kafka) are imported inside the commands that need them. A command that fails exits
@@ -18,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import chat, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import backtest, chat, doctor, endpoints, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -28,6 +29,7 @@ app.add_typer(endpoints.app, name="endpoint")
 app.add_typer(tokens.app, name="token")
 app.command("chat")(chat.chat)
 app.command("sql")(sql.sql)
+app.command("backtest")(backtest.backtest)
 app.command("doctor")(doctor.doctor)
 
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from pipeline.stack.up import RunningStack
 
 INGRESS_SETTINGS = ("bind", "port", "deadline_s", "max_body_bytes", "max_waiting", "reply_partition", "reply_topics")
+GUARDRAIL_SETTINGS = ("guardrail_timeout_s", "ner_processes", "safety_engine", "safety_url", "safety_model", "safety_key")
 WORKER_SETTINGS = (
     "worker_id", "secrets", "max_in_flight_per_endpoint", "max_queued_per_endpoint", "repeat_window_s", "session_timeout_s",
     "max_provider_bytes", "openai_api_base", "anthropic_api_base", "allow_private_providers", "reply_topics", "deadline_s",
+    *GUARDRAIL_SETTINGS,
 )  # fmt: skip
 TABLES_SETTINGS = ("warehouse", "trigger_s", "max_offsets_per_trigger")
 TOPIC_SETTINGS = ("kafka_replication_factor", "raw_text_retention_s")
@@ -32,7 +34,9 @@ def register(app: typer.Typer) -> None:
     app.command("demo-provider")(demo_provider)
 
 
-@with_settings(*KAFKA_SETTINGS, "data", "bind", "port", "warehouse", "secrets", "deadline_s", "trigger_s", *TOPIC_SETTINGS)
+@with_settings(
+    *KAFKA_SETTINGS, "data", "bind", "port", "warehouse", "secrets", "deadline_s", "trigger_s", *GUARDRAIL_SETTINGS, *TOPIC_SETTINGS
+)
 def up(
     settings: Settings,
     workers: Annotated[int, typer.Option("--workers", envvar="SLUICE_WORKERS", min=1, max=64, help="how many workers")] = 1,

@@ -18,15 +18,19 @@ from pipeline.core.pii.normalise import fold_lookalikes, readings
 
 # Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar: written without spaces between words.
 _UNSPACED_SET = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNSPACED = re.compile(f"[{_UNSPACED_SET}]")
-_WORD = re.compile(rf"[^\W{_UNSPACED_SET}]+")
+UNSPACED = re.compile(f"[{_UNSPACED_SET}]")
+WORD = re.compile(rf"[^\W{_UNSPACED_SET}]+")
 _ASCII_WORD = re.compile(r"[0-9a-z_]+")
 _PLAIN = re.compile(r"[\w\s]+")
 _OTHER = re.compile(rf"[^\w\s]|[{_UNSPACED_SET}]")
 
 _APART = re.compile(r"(?<!\w)\w(?:[ .\-_*·|/]{1,2}\w(?!\w)){3,}")
 _MIXED = re.compile(r"[0134578@$!]{1,4}(?=[a-z])|(?<=[a-z])[0134578$]{1,4}")
+_SIGNS = re.compile("[0134578@$!]")
 _LONGEST_TOKEN = 64
+# Letters that each carry marks of their own, which no language writes three in a row.
+_MARKS = re.compile("[\u0300-\u036f]")
+_MARKED = re.compile(r"(?:\w[\u0300-\u036f]+){3,}")
 _LATIN = re.compile("[a-z]")
 _NOT_LATIN = re.compile(r"[^\W\d_\x00-\x7f]")
 _AS_LETTERS = (str.maketrans("0134578@$!", "oieastbasi"), str.maketrans("0134578@$!", "oleastbasl"))
@@ -67,13 +71,17 @@ def _translated(letters: dict[int, int], found: re.Match[str]) -> str:
 
 def _spelled_out(view: str, vocabulary: frozenset[str]) -> Iterator[str]:
     """`view` with letters for the digits and signs among letters, where that makes a word of `vocabulary`."""
-    sites = [match.start() for match in _MIXED.finditer(view)]
+    sites = [match.start() for match in _MIXED.finditer(view)] if _SIGNS.search(view) else []
     if not sites:
         return
     tokens = {_token(view, site) for site in sites}
     for letters in _AS_LETTERS:
-        if any(not vocabulary.isdisjoint(_WORD.findall(_MIXED.sub(partial(_translated, letters), token))) for token in tokens):
+        if any(not vocabulary.isdisjoint(WORD.findall(_MIXED.sub(partial(_translated, letters), token))) for token in tokens):
             yield _MIXED.sub(partial(_translated, letters), view)
+
+
+def _unmarked(found: re.Match[str]) -> str:
+    return _MARKS.sub("", found.group())
 
 
 def _token(view: str, site: int) -> str:
@@ -87,7 +95,7 @@ def _views(text: str, vocabulary: frozenset[str] = frozenset()) -> Iterator[str]
     folded = fold(text)
     yield folded
     seen = {folded}
-    read = [folded] if text.isascii() else [folded, _bared(folded)]
+    read = [folded] if text.isascii() else [folded, _bared(folded), _bared(fold(_MARKED.sub(_unmarked, text)))]
     read += [fold(reading.text) for reading in readings(text)[1:] if reading.decoded]
     for view in read:
         if view not in seen:
@@ -116,8 +124,8 @@ class KeywordMatcher:
         literals = []
         for form, keyword in forms:
             self.longest = max(self.longest, len(form), len(keyword))
-            words = _WORD.findall(form)
-            if words and _PLAIN.fullmatch(form) and not _UNSPACED.search(form):
+            words = WORD.findall(form)
+            if words and _PLAIN.fullmatch(form) and not UNSPACED.search(form):
                 self._phrases.setdefault(words[0], {})[tuple(words)] = keyword
             elif words:
                 literals.append((form, keyword, words))
@@ -126,7 +134,7 @@ class KeywordMatcher:
         common = Counter(word for _, _, words in literals for word in set(words))
         for form, keyword, words in literals:
             anchor = min(words, key=lambda word: common[word])
-            place = next(m.start() for m in _WORD.finditer(form) if m.group() == anchor)
+            place = next(m.start() for m in WORD.finditer(form) if m.group() == anchor)
             self._literals.setdefault(anchor, []).append((form, keyword, place))
         self._lengths = {first: tuple(sorted(set(map(len, phrases)))) for first, phrases in self._phrases.items()}
         self._symbol_lengths = {first: tuple(sorted(set(map(len, several)))) for first, several in self._symbols.items()}
@@ -149,16 +157,16 @@ class KeywordMatcher:
 
     def _found(self, folded: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        words = _ASCII_WORD.findall(folded) if folded.isascii() else _WORD.findall(folded)
+        words = _ASCII_WORD.findall(folded) if folded.isascii() else WORD.findall(folded)
         known = set(words)
-        if not known.isdisjoint(self._phrases):
+        if not self._phrases.keys().isdisjoint(known):
             for place, word in enumerate(words):
                 for length in self._lengths.get(word, ()):
                     keyword = self._phrases[word].get(tuple(words[place : place + length]))
                     if keyword is not None:
                         found[keyword] = found.get(keyword, 0) + 1
-        if not known.isdisjoint(self._literals):
-            for match in _WORD.finditer(folded):
+        if not self._literals.keys().isdisjoint(known):
+            for match in WORD.finditer(folded):
                 for literal, keyword, offset in self._literals.get(match.group(), ()):
                     start = match.start() - offset
                     if start >= 0 and folded.startswith(literal, start) and _bordered(folded, start, start + len(literal)):
@@ -186,7 +194,7 @@ class KeywordMatcher:
         if self._symbols or self._literals:
             start = min(start, max(tail, len(text) - self.longest))
         # Whole words that begin a phrase.
-        tokens = [(tail + m.start(), _WORD.findall(_bared(fold(m.group())))) for m in re.finditer(r"\S+", text[tail:])]
+        tokens = [(tail + m.start(), WORD.findall(_bared(fold(m.group())))) for m in re.finditer(r"\S+", text[tail:])]
         if tokens and text and not text[-1].isspace():
             tokens.pop()
         for place in range(len(tokens)):
@@ -200,8 +208,8 @@ class KeywordMatcher:
 
 def _bordered(text: str, start: int, end: int) -> bool:
     """Do word borders lie at both ends of text[start:end]; at a character that is no letter of a spaced script, there is one."""
-    before = start == 0 or not _WORD.match(text[start]) or not _WORD.match(text[start - 1])
-    return before and (end >= len(text) or not _WORD.match(text[end - 1]) or not _WORD.match(text[end]))
+    before = start == 0 or not WORD.match(text[start]) or not WORD.match(text[start - 1])
+    return before and (end >= len(text) or not WORD.match(text[end - 1]) or not WORD.match(text[end]))
 
 
 class KeywordStream:
@@ -248,10 +256,10 @@ class KeywordStream:
 
         A word of which more than the longest keyword lies before the cut may be divided.
         """
-        if cut >= len(window) or not _WORD.match(window[cut]):
+        if cut >= len(window) or not WORD.match(window[cut]):
             return cut
         start = cut
-        while start > 0 and _WORD.match(window[start - 1]):
+        while start > 0 and WORD.match(window[start - 1]):
             start -= 1
             if cut - start > self._matcher.longest:
                 return cut

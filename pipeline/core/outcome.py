@@ -18,8 +18,14 @@ from pipeline.records import AnswerRecord, Assessment, Attempt, GuardrailRun, In
 
 @dataclass(slots=True)
 class Outcome:
-    """Filled in as a request goes on. `body` is the answer in OpenAI's shape; `error` stands where there is none."""
+    """Filled in as a request goes on. `body` is the answer in OpenAI's shape; `error` stands where there is none.
 
+    `request` is the request as its row may keep it, personal data masked where the endpoint asks for that; None: nobody could look for
+    it (yet). `unmasked`: the same of the answer, which went to the caller though nobody could look at it (`on_error: "allow"`).
+    """
+
+    request: dict[str, Any] | None = None
+    unmasked: bool = False
     body: dict[str, Any] | None = None
     error: SluiceError | None = None
     served_entity: str | None = None
@@ -77,7 +83,16 @@ def answer_record(envelope: Envelope, outcome: Outcome, run_id: str, now_ms: int
 def inference_record(
     envelope: Envelope, request: RequestRecord | None, endpoint: Endpoint | None, outcome: Outcome, run_id: str, now_ms: int
 ) -> InferenceRecord:  # fmt: skip
-    """The row. `request` None: its value could not be read; `endpoint` None: there is no such endpoint (any more)."""
+    """The row. `request` None: its value could not be read; `endpoint` None: there is no such endpoint (any more).
+
+    Text goes along only where a table is to keep it; the answer does always, since repeats of the request are answered from it.
+    """
+    table = inference_table(endpoint)
+    codes = []
+    if table is not None and request is not None and outcome.request is None:
+        codes.append("REQUEST_NOT_MASKED")
+    if outcome.unmasked and outcome.error is None:
+        codes.append("RESPONSE_NOT_MASKED")
     return InferenceRecord.model_construct(
         request_id=envelope.request_id,
         run_id=run_id,
@@ -90,8 +105,8 @@ def inference_record(
         usage_context=(request.usage_context or {}) if request else {},
         tags=endpoint.tag_map if endpoint else {},
         task=request.task if request else "unknown",
-        request=dump_text(request.body) if request else None,
-        response=dump_text(outcome.answer_body),
+        request=dump_text(outcome.request) if table is not None and outcome.request is not None else None,
+        response=None if "RESPONSE_NOT_MASKED" in codes else dump_text(outcome.answer_body),
         status_code=outcome.status_code,
         finish=finish_of(outcome.error),
         execution_time_ms=max(0, now_ms - envelope.appended_ms),
@@ -105,7 +120,8 @@ def inference_record(
         attempts=outcome.attempts,
         guardrails=outcome.guardrails,
         assessments=outcome.assessments,
-        inference_table=inference_table(endpoint),
+        logging_error_codes=codes,
+        inference_table=table,
         usage_tracking=endpoint.usage_tracking if endpoint else False,
     )
 

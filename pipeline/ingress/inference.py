@@ -24,10 +24,11 @@ from aiokafka.errors import KafkaError
 from starlette.types import Receive, Scope, Send
 
 from pipeline import json_text, messages_api, topics
+from pipeline.core import request_body
 from pipeline.endpoints import Endpoint, Token
 from pipeline.envelope import Envelope
 from pipeline.errors import DeadlineExceeded, InvalidParameter, NotFound, Unavailable
-from pipeline.ingress import answers, request_body
+from pipeline.ingress import answers
 from pipeline.ingress.health import Health
 from pipeline.ingress.http_body import ClientGone, Headers, read_json_body
 from pipeline.ingress.metrics import Metrics

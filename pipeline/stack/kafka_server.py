@@ -114,7 +114,8 @@ class KafkaServer:
             # After a kill, the controller holds the new process back until it has given up the old one.
             "broker.session.timeout.ms": "5000",
             "broker.heartbeat.interval.ms": "1000",
-            "log.retention.check.interval.ms": "60000",
+            # Raw text goes soon after its time is over.
+            "log.retention.check.interval.ms": "10000",
             # Kafka preallocates nothing, but each open partition keeps an index this large mapped.
             "log.index.size.max.bytes": "1048576",
             "num.network.threads": "2",

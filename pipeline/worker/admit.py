@@ -28,6 +28,7 @@ from pipeline.errors import InvalidParameter, NotFound, RateLimited, SluiceError
 from pipeline.kafka.follower import Follower
 from pipeline.kafka.partitions import partition_of
 from pipeline.records import DeadLetter, RequestRecord
+from pipeline.worker.guard import Guards
 from pipeline.worker.out import Out
 from pipeline.worker.windows import LimitWindows
 
@@ -37,10 +38,10 @@ CONFIGURATION_WAIT_S = 5.0
 
 
 class Admit:
-    """`windows` are the counters, `out` writes to Kafka, `endpoints` follows the configurations."""
+    """`windows` are the counters, `out` writes to Kafka, `endpoints` follows the configurations, `guards` say what a refused row keeps."""
 
-    def __init__(self, windows: LimitWindows, out: Out, endpoints: Follower[Endpoint], deadline_s: float) -> None:
-        self._windows, self._out, self._endpoints = windows, out, endpoints
+    def __init__(self, windows: LimitWindows, out: Out, endpoints: Follower[Endpoint], guards: Guards, deadline_s: float) -> None:
+        self._windows, self._out, self._endpoints, self._guards = windows, out, endpoints, guards
         self._deadline_ms = int(deadline_s * 1000)
 
     async def __call__(self, stream: Any) -> None:
@@ -136,7 +137,8 @@ class Admit:
             except InvalidParameter:
                 request = None
         run_id, now_ms = self._out.new_id(), self._out.now_ms()
-        outcome = Outcome(error=error)
+        kept = self._guards.kept_of_refused(endpoint, request.body) if request is not None else None
+        outcome = Outcome(request=kept, error=error)
         await self._out.record(inference_record(envelope, request, endpoint, outcome, run_id, now_ms), mark=None)
         await self._out.answer(envelope, answer_record(envelope, outcome, run_id, now_ms))
 

@@ -21,13 +21,14 @@ import uvloop
 from aiokafka.errors import KafkaError
 from yarl import URL
 
-from pipeline import topics
+from pipeline import safety, topics
 from pipeline.endpoints import Endpoint, Token
 from pipeline.errors import SluiceError
 from pipeline.garbage import collect_seldom
 from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, faust_credentials
 from pipeline.kafka.follower import Follower
+from pipeline.ner import NerPool
 from pipeline.providers.client import ProviderClient
 from pipeline.settings import Settings
 from pipeline.topics import COUNTED_PARTITIONS
@@ -35,6 +36,8 @@ from pipeline.worker.admit import Admit
 from pipeline.worker.call import Caller
 from pipeline.worker.control import Control
 from pipeline.worker.finished import FinishedIndex
+from pipeline.worker.guard import Guards
+from pipeline.worker.long_texts import LongTexts
 from pipeline.worker.out import Out
 from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
@@ -89,7 +92,10 @@ class Worker(faust.App):
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
         slots = Slots(settings.max_in_flight_per_endpoint, settings.max_queued_per_endpoint)
-        self.serve = Serve(self.out, self.endpoints, Caller(self.provider, slots), self.finished, self.ownership)
+        self.ner, self.long_texts = NerPool(settings.ner_processes), LongTexts()
+        self.safety = safety.engine(settings)
+        self.guards = Guards(self.safety, self.ner, self.long_texts, settings.guardrail_timeout_s)
+        self.serve = Serve(self.out, self.endpoints, Caller(self.provider, slots, self.guards), self.finished, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
 
     def _new_transport(self) -> Transport:
@@ -100,6 +106,7 @@ class Worker(faust.App):
 
     async def on_start(self) -> None:
         """Topics, followers and clients first: an agent's first event finds everything in place."""
+        self.guards.prepare()
         await create_topics(self.settings, changelog_topics())
         await asyncio.gather(self.endpoints.start(), self.tokens.start(), self.provider.start(), self.finished.start())
         self.producer.on_failure = lambda failure: leave(NOT_PRODUCED, f"a record could not be produced: {failure!r}")
@@ -114,7 +121,10 @@ class Worker(faust.App):
         await super().stop()
         for task in self._background:
             task.cancel()
-        await asyncio.gather(self.endpoints.stop(), self.tokens.stop(), self.provider.stop(), self.finished.stop(), return_exceptions=True)
+        parts = (self.endpoints, self.tokens, self.provider, self.finished, self.ner, self.long_texts)
+        await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
+        if self.safety is not None:
+            await self.safety.close()
 
     def in_background(self, work: Any) -> None:
         """Run a coroutine for as long as the worker lives; one that fails ends the worker."""
@@ -137,7 +147,7 @@ def create_worker(settings: Settings) -> Worker:
 
     windows = LimitWindows(app)
     app.agent(source(topics.COMMANDS), name="control")(Control(app.out, app.endpoints, app.tokens).__call__)
-    app.agent(source(topics.REQUESTS), name="admit")(Admit(windows, app.out, app.endpoints, settings.deadline_s).__call__)
+    app.agent(source(topics.REQUESTS), name="admit")(Admit(windows, app.out, app.endpoints, app.guards, settings.deadline_s).__call__)
     app.agent(source(topics.ADMITTED), name="serve")(app.serve.__call__)
     app.agent(source(topics.CANCELLATIONS), name="cancellations")(app.serve.cancellations)
 

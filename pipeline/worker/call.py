@@ -1,5 +1,8 @@
 """What happens to one admitted request: guardrails, served entities in order until one answers, guardrails again.
 
+What goes to a served entity, to the caller and into the row is what the guardrails let through, personal data masked where the endpoint
+asks for that.
+
 `Caller.run` fills in an Outcome; it writes nothing to Kafka. Every failure becomes an Outcome with an error of the
 tree, a bug of ours included (500), so that each request has an answer and a row. Only cancellation leaves it.
 """
@@ -8,19 +11,22 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from pipeline import json_text
-from pipeline.core import guardrails, routing
+from pipeline.core import request_body, routing
+from pipeline.core.guardrails import Finding, Rules, said_rules
 from pipeline.core.outcome import Outcome
 from pipeline.endpoints import Endpoint, ServedEntity, describe
 from pipeline.envelope import Envelope
 from pipeline.errors import InvalidParameter, NotFound, SluiceError
 from pipeline.providers.result import ProviderResult
 from pipeline.records import Attempt, RequestRecord
+from pipeline.worker.guard import Guards
 from pipeline.worker.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -54,17 +60,11 @@ class Admitted:
         return self.request
 
 
-Rules = tuple[guardrails.Rule, ...]
-
-
 class Caller:
-    """Runs admitted requests against `provider`. Compiled guardrails are kept for each configuration."""
+    """Runs admitted requests against `provider`."""
 
-    KEPT_RULES = 1_024
-
-    def __init__(self, provider: Provider, slots: Slots) -> None:
-        self._provider, self._slots = provider, slots
-        self._rules: dict[tuple[str, int], tuple[Rules, Rules]] = {}
+    def __init__(self, provider: Provider, slots: Slots, guards: Guards) -> None:
+        self._provider, self._slots, self._guards = provider, slots, guards
 
     async def run(self, admitted: Admitted, outcome: Outcome) -> None:
         """Fill in `outcome`. It is the caller's, so that what is known so far survives a cancellation."""
@@ -81,29 +81,44 @@ class Caller:
         request = admitted.read()
         if endpoint is None:
             raise NotFound(f"there is no endpoint '{envelope.endpoint}'; GET /api/2.0/serving-endpoints lists those there are")
-        if request.task != endpoint.config.task:
-            raise InvalidParameter(f"endpoint '{endpoint.name}' serves task {endpoint.config.task}, not {request.task}")
-        if request.body.get("stream"):
-            raise InvalidParameter("streaming is not available in this version; leave 'stream' out")
-        before, after = self._rules_of(endpoint)
-        if before and not _passes(outcome, guardrails.check(before, request.body, "input", time.perf_counter)):
-            return
+        refusal = _refusal(endpoint, request)
+        if refusal is not None:
+            outcome.request = self._guards.kept_of_refused(endpoint, request.body)
+            raise refusal
+        before, after = self._guards.rules_of(endpoint)
+        body = request.body
+        if before:
+            finding = await self._guards.check(before, body, "input", partial(_left_s, envelope))
+            outcome.request = finding.body
+            if not _passes(outcome, finding):
+                return
+            # None: the endpoint lets pass what could not be checked.
+            body = body if finding.body is None else finding.body
+        else:
+            outcome.request = body
         async with self._slots.take(endpoint.name, _left_s(envelope)):
-            await self._ask(admitted, endpoint, request, outcome)
+            await self._ask(admitted, endpoint, body, said_rules(before, after), outcome)
         if after and outcome.body is not None:
             usage = {"prompt_tokens": outcome.input_tokens, "completion_tokens": outcome.output_tokens,
                      "total_tokens": outcome.input_tokens + outcome.output_tokens}  # fmt: skip
-            _passes(outcome, guardrails.check(after, outcome.body, "output", time.perf_counter, usage))
+            finding = await self._guards.check(after, outcome.body, "output", partial(_left_s, envelope), usage)
+            outcome.unmasked = finding.body is None
+            if _passes(outcome, finding) and finding.body is not None:
+                outcome.body = finding.body
 
-    async def _ask(self, admitted: Admitted, endpoint: Endpoint, request: RequestRecord, outcome: Outcome) -> None:
-        """Ask the served entities in order until one answers. Every attempt is noted in `outcome`."""
+    async def _ask(self, admitted: Admitted, endpoint: Endpoint, body: dict[str, Any], said: Rules, outcome: Outcome) -> None:
+        """Ask the served entities in order until one answers. Every attempt is noted in `outcome`, a provider's error as `said` allows."""
+        request = admitted.read()
         entities = routing.order(endpoint.config, endpoint.fallback, request.request_id)
         results: list[ProviderResult] = []
         for place, entity in enumerate(entities):
             left_s = _left_s(admitted.envelope)
             if left_s <= 0:
                 break
-            result = await self._attempt(entity, request, routing.attempt_timeout_s(left_s, len(entities) - place), outcome)
+            result = await self._attempt(entity, request, body, routing.attempt_timeout_s(left_s, len(entities) - place), outcome)
+            if said and result.error:
+                result = replace(result, error=await self._guards.words(said, result.error, partial(_left_s, admitted.envelope)))
+            outcome.attempts[-1].error = result.error
             results.append(result)
             if result.failure is None:
                 outcome.body = result.body
@@ -114,36 +129,37 @@ class Caller:
                 break
         raise routing.error_of(results, _left_s(admitted.envelope) <= 0)
 
-    async def _attempt(self, entity: ServedEntity, request: RequestRecord, timeout_s: float, outcome: Outcome) -> ProviderResult:
+    async def _attempt(
+        self, entity: ServedEntity, request: RequestRecord, body: dict[str, Any], timeout_s: float, outcome: Outcome
+    ) -> ProviderResult:
         outcome.served_entity, outcome.served_model = entity.label, entity.external_model.name
         # Noted before the call, so that a call that is cut off shows too.
         attempt = Attempt(served_entity_name=entity.label, status_code=0, error="unfinished", execution_time_ms=0)
         outcome.attempts.append(attempt)
         started_s = time.perf_counter()
-        result = await self._provider.call(entity, request.body, task=request.task, timeout_s=timeout_s, request_id=request.request_id)
-        attempt.status_code, attempt.error = result.status_code, result.error
+        result = await self._provider.call(entity, body, task=request.task, timeout_s=timeout_s, request_id=request.request_id)
+        attempt.status_code = result.status_code
         attempt.execution_time_ms = int((time.perf_counter() - started_s) * 1000)
         return result
 
-    def _rules_of(self, endpoint: Endpoint) -> tuple[Rules, Rules]:
-        configured = endpoint.ai_gateway.guardrails
-        if configured is None:
-            return (), ()
-        key = endpoint.name, endpoint.revision
-        rules = self._rules.get(key)
-        if rules is None:
-            if len(self._rules) >= self.KEPT_RULES:
-                self._rules.clear()
-            rules = guardrails.compile_rules(configured.input), guardrails.compile_rules(configured.output)
-            self._rules[key] = rules
-        return rules
+
+def _refusal(endpoint: Endpoint, request: RequestRecord) -> InvalidParameter | None:
+    if request.task != endpoint.config.task:
+        return InvalidParameter(f"endpoint '{endpoint.name}' serves task {endpoint.config.task}, not {request.task}")
+    try:
+        # The ingress has looked already; other programs' requests come straight from the topic.
+        request_body.refuse_what_is_not_honoured(request.body)
+        request_body.check(request.body, request.task)
+    except InvalidParameter as exc:
+        return exc
+    return None
 
 
 def _left_s(envelope: Envelope) -> float:
     return envelope.deadline_ms / 1000 - time.time()
 
 
-def _passes(outcome: Outcome, finding: guardrails.Finding) -> bool:
+def _passes(outcome: Outcome, finding: Finding) -> bool:
     outcome.guardrails.extend(finding.runs)
     outcome.assessments.extend(finding.assessments)
     outcome.error = finding.error

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.core import request_body
 from pipeline.errors import InvalidParameter, PayloadTooLarge, UnsupportedMedia
-from pipeline.ingress import http_body, request_body
+from pipeline.ingress import http_body
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
