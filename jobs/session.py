@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 from pyspark import SparkContext
@@ -57,6 +58,8 @@ def spark_session(
 
 def _start(warehouse: Path, master: str, driver_memory: str) -> SparkSession:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Python functions run in this environment, which has what they import, unless someone says otherwise.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # pyspark starts Java by JAVA_HOME or the PATH; this makes it the one whose version was looked at.
     os.environ["JAVA_HOME"] = str(find_java().resolve().parent.parent)
     # pyspark logs every wrong query with the whole Java stack; whoever runs the query gets the exception.
