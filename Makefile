@@ -9,10 +9,10 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails clean need-python need-java
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed jars ## install everything into .venv and resolve the jars
 
@@ -30,6 +30,9 @@ check: $(VENV)/installed-dev ## ruff, formatting, types, import rules: seconds, 
 
 bench: $(VENV)/installed-dev jars ## the benchmark against LiteLLM's proxy
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-guardrails: $(VENV)/installed-dev jars ## how well the guardrails find what they are for, and what they cost
+	@$(BIN)/python -m tests.bench.guardrails $(ARGS)
 
 clean: ## remove .venv and all caches (the data folder .sluice stays)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

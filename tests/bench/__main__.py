@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import orjson
 
 from tests.bench import report, targets
-from tests.bench.load import GRACE_S, Plan
+from tests.bench.load import Plan, run_apart
 from tests.bench.process import NotReady
 
 TARGETS: dict[str, Callable[[str, Path], AbstractContextManager[targets.Door]]] = {
@@ -76,18 +75,9 @@ def _measure(name: str, upstream_url: str, folder: Path, args: argparse.Namespac
     """One target, started, measured with one client and with many, and stopped."""
     print(f"{where}: {name}", file=sys.stderr, flush=True)
     with TARGETS[name](upstream_url, folder) as door:
-        one = _load(Plan(door.url, door.headers, targets.BODY, 1, args.seconds, WARM_UP_S))
-        many = _load(Plan(door.url, door.headers, targets.BODY, args.clients, args.seconds, WARM_UP_S))
+        one = run_apart(Plan(door.url, door.headers, targets.BODY, 1, args.seconds, WARM_UP_S))
+        many = run_apart(Plan(door.url, door.headers, targets.BODY, args.clients, args.seconds, WARM_UP_S))
     return {"one": one, "many": many}
-
-
-def _load(plan: Plan) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load"],
-        input=orjson.dumps(asdict(plan)), stdout=subprocess.PIPE, check=True, timeout=plan.warm_up_s + plan.seconds + 2 * GRACE_S,
-    )  # fmt: skip
-    found: dict[str, Any] = orjson.loads(done.stdout)
-    return found
 
 
 if __name__ == "__main__":

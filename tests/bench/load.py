@@ -8,6 +8,7 @@ unanswered `GRACE_S` after the end counts as such. Everything that is not a 200 
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,9 @@ import orjson
 import uvloop
 
 GRACE_S = 15.0
+# Where a body has this, each request has a word of its own there, so that no two are the same.
+OWN = "########"
+_SYLLABLES = [consonant + vowel for consonant in "bcdfghjklmnpqrstvwxz" for vowel in "aeiou"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,7 @@ class Findings:
 class Client(asyncio.Protocol):
     """One connection that always has one request under way, until `end`."""
 
-    def __init__(self, request: bytes, run: Run) -> None:
-        self._request = request
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._data = bytearray()
         self._sent = 0.0
@@ -66,7 +69,7 @@ class Client(asyncio.Protocol):
             self._run.client_done()
             return
         self._sent = now
-        self._transport.write(self._request)
+        self._transport.write(self._run.request())
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -101,7 +104,8 @@ class Run:
         content = orjson.dumps(plan.body)
         headers = {"Host": split.netloc, "Content-Type": "application/json", "Content-Length": str(len(content)), **plan.headers}
         head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
-        self._request = f"POST {split.path} HTTP/1.1\r\n{head}\r\n".encode() + content
+        self._request = (f"POST {split.path} HTTP/1.1\r\n{head}\r\n".encode() + content).split(OWN.encode(), 1)
+        self._sent = 0
         self._left = plan.clients
         self._done = asyncio.Event()
         self._reconnects: set[asyncio.Task[None]] = set()
@@ -134,6 +138,12 @@ class Run:
             load_cpu_s=time.process_time(),
         )
 
+    def request(self) -> bytes:
+        """The bytes of the next request."""
+        self._sent += 1
+        word = "".join(_SYLLABLES[self._sent // 100**place % 100] for place in range(len(OWN) // 2))
+        return word.encode().join(self._request)
+
     def answered(self, status: str, sent: float) -> None:
         """Count one answer; what was answered outside the measured time counts only where it is no 200."""
         now = time.perf_counter()
@@ -157,10 +167,20 @@ class Run:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: Client(self._request, self), self._host, self._port)
+            await loop.create_connection(lambda: Client(self), self._host, self._port)
         except OSError as exc:
             self._other[f"can't connect: {exc.strerror}"] += 1
             self.client_done()
+
+
+def run_apart(plan: Plan) -> dict[str, Any]:
+    """What came of a plan, run by a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load"],
+        input=orjson.dumps(asdict(plan)), stdout=subprocess.PIPE, check=True, timeout=plan.warm_up_s + plan.seconds + 2 * GRACE_S,
+    )  # fmt: skip
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
 
 
 def main() -> None:

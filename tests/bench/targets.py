@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import yaml
@@ -92,24 +93,29 @@ def litellm(upstream_url: str, work: Path) -> Iterator[Door]:
 
 
 @contextlib.contextmanager
-def sluice(upstream_url: str, work: Path, tables: bool) -> Iterator[Door]:
+def sluice(upstream_url: str, work: Path, tables: bool, workers: int = 1) -> Iterator[Door]:
     """The gateway with all its processes, broker included: one rate limit, usage tracking and an inference table on."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=work) as data:
-        command = [sys.executable, "-m", "pipeline", "up", "--port", str(port), "--data", data]
+        command = [sys.executable, "-m", "pipeline", "up", "--port", str(port), "--data", data, "--workers", str(workers)]
         command += [] if tables else ["--no-tables"]
         log = work / f"sluice{'' if tables else '-no-tables'}.log"
         with running(command, log, lambda out: "SLUICE READY stack " in out, START_TIMEOUT_S, {"SLUICE_SECRET_BENCH_KEY": "dummy-key"}):
             host = f"http://127.0.0.1:{port}"
             headers = {"Authorization": f"Bearer {(Path(data) / 'admin-token').read_text().strip()}"}
-            made = httpx.post(
-                f"{host}/api/2.0/serving-endpoints", json=_endpoint(upstream_url), headers=headers, timeout=60, trust_env=False
-            )
-            made.raise_for_status()
-            yield Door(f"{host}/v1/chat/completions", headers)
+            door = Door(f"{host}/v1/chat/completions", headers)
+            create(door, endpoint(upstream_url))
+            yield door
 
 
-def _endpoint(upstream_url: str) -> dict[str, Any]:
+def create(door: Door, body: dict[str, Any]) -> None:
+    """Create an endpoint (the API's create body) at the gateway behind `door`."""
+    made = httpx.post(urljoin(door.url, "/api/2.0/serving-endpoints"), json=body, headers=door.headers, timeout=60, trust_env=False)
+    made.raise_for_status()
+
+
+def endpoint(upstream_url: str) -> dict[str, Any]:
+    """The create body of the endpoint that is measured."""
     openai = {"openai_api_key": "{{secrets/bench/key}}", "openai_api_base": f"{upstream_url}/v1"}
     entity = {"name": MODEL, "external_model": {"name": MODEL, "provider": "openai", "task": "llm/v1/chat", "openai_config": openai}}
     return {
