@@ -101,7 +101,7 @@ def _print(report: Report) -> None:
 
     def add(to: Table, *cells: str) -> None:
         # Request ids and requesters are the callers': what looks like markup in them is none.
-        to.add_row(*map(Text, cells))
+        to.add_row(*(Text(cell, overflow="fold") for cell in cells))
 
     say(f"{report.requests} requests to {report.endpoint} of the last {report.days} days in {report.table}")
     if report.without_text:
