@@ -36,7 +36,6 @@ from jobs.delta import reason
 from jobs.session import spark_session
 from pipeline.core.guardrails import Direction, FindPersonalData, Rules, Work, compile_rules, done_here, driven, each, examine
 from pipeline.core.pii import resolved
-from pipeline.core.pii_entities import DEFAULT_ENTITIES
 from pipeline.endpoints import NAME_PATTERN, Guardrails
 from pipeline.errors import InvalidParameter
 from pipeline.json_text import parse_object
@@ -209,8 +208,8 @@ def _examined(rules: Rules, text: Any, direction: Direction) -> tuple[list[tuple
 def _do(work: Work) -> Any:
     """As a worker does it, but here and now: this process may wait for a language model."""
     found = done_here(work)
-    if isinstance(work, FindPersonalData) and not work.entities <= DEFAULT_ENTITIES:
-        return resolved([*found, *find_by_model(work.texts, work.entities - DEFAULT_ENTITIES, work.threshold)])
+    if isinstance(work, FindPersonalData) and work.by_model:
+        return resolved([*found, *find_by_model(work.texts, work.by_model, work.threshold)])
     return found
 
 

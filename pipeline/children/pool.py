@@ -19,7 +19,7 @@ from pipeline.children.frames import LENGTH, packed, unpacked
 
 # A child is ready after one to two seconds; on a machine that starts everything at once, after several times that.
 START_TIMEOUT_S: Final = 60.0
-# The longest that one request may take; whoever waits has given up before, unless the installation allows more.
+# The longest that one request may take; whoever waits has given up before (`guardrail_timeout_s` is at most this).
 HUNG_S: Final = 15.0
 
 

@@ -6,6 +6,7 @@ else the folder's admin token, which is sent to the folder's own stack only.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,3 +84,15 @@ def explain(answer: httpx.Response) -> str:
         text = answer.text[:300] or "no text"
     wait = answer.headers.get("retry-after")
     return f"{text} (status {answer.status_code}" + (f", try again in {wait} s)" if wait else ")")
+
+
+def read_document(file: Path) -> Any:
+    """What a JSON or YAML file holds ('-': standard input); YAML's reader reads JSON too. Raises CommandFailed."""
+    import yaml
+
+    try:
+        return yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CommandFailed(f"{file} can't be read: {exc}") from None
+    except yaml.YAMLError as exc:
+        raise CommandFailed(f"{file} is neither JSON nor YAML: {' '.join(str(exc).split())}") from None

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.api import CommandFailed, Gateway, Host, Token
+from pipeline.cli.api import CommandFailed, Gateway, Host, Token, read_document
 from pipeline.cli.endpoints import ENDPOINTS
 from pipeline.cli.terminal import errors, output, with_settings
 from pipeline.settings import Settings
@@ -70,17 +70,11 @@ def _table_of(gateway: Gateway, endpoint: str) -> str:
 
 def _read(file: Path) -> Any:
     """The guardrails that a file holds, alone or within an endpoint's body. Raises CommandFailed."""
-    import yaml
     from pydantic import ValidationError
 
     from pipeline.endpoints import Guardrails, describe
 
-    try:
-        body = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CommandFailed(f"{file} can't be read: {exc}") from None
-    except yaml.YAMLError as exc:
-        raise CommandFailed(f"{file} is neither JSON nor YAML: {' '.join(str(exc).split())}") from None
+    body = read_document(file)
     while isinstance(body, dict) and (inner := body.get("ai_gateway", body.get("guardrails"))) is not None:
         body = inner
     if not isinstance(body, dict) or not (body.get("input") or body.get("output")):

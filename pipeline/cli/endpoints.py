@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.api import DEFAULT_DATA, CommandFailed, Data, Gateway, Host, Token, explain
+from pipeline.cli.api import DEFAULT_DATA, CommandFailed, Data, Gateway, Host, Token, explain, read_document
 from pipeline.cli.terminal import output
 
 app = typer.Typer(no_args_is_help=True, help="Endpoints: what the gateway serves, and under which rules.")
@@ -89,16 +88,8 @@ def make_so(gateway: Gateway, wanted: dict[str, Any]) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The body that a file holds; YAML's reader reads JSON too. Raises CommandFailed."""
-    import yaml
-
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        body = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CommandFailed(f"{file} can't be read: {exc}") from None
-    except yaml.YAMLError as exc:
-        raise CommandFailed(f"{file} is neither JSON nor YAML: {' '.join(str(exc).split())}") from None
+    """The body that a file holds. Raises CommandFailed."""
+    body = read_document(file)
     if not isinstance(body, dict) or not isinstance(body.get("name"), str):
         raise CommandFailed(f"{file} must hold an object with a name, as the API's create call takes it; `sluice endpoint show` prints one")
     return body

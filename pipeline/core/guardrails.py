@@ -88,6 +88,11 @@ class FindPersonalData:
     texts: tuple[str, ...]
     sequences: tuple[tuple[int, ...], ...]
 
+    @property
+    def by_model(self) -> frozenset[str]:
+        """Those of the entities that `done_here` does not find (pipeline/ner)."""
+        return self.entities - DEFAULT_ENTITIES
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeSafety:

@@ -20,12 +20,12 @@ from urllib.parse import quote
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from pipeline.endpoints import ServedEntity
 from pipeline.errors import InvalidParameter
 from pipeline.providers import anthropic, openai, wire
-from pipeline.providers.addresses import AddressRefused, guarded_socket
+from pipeline.providers.addresses import AddressRefused
+from pipeline.providers.connections import guarded_transport, what_happened
 from pipeline.providers.result import Failure, ProviderResult
 from pipeline.providers.secrets import Secret, SecretMissing
 from pipeline.settings import Settings
@@ -33,8 +33,6 @@ from pipeline.settings import Settings
 __all__ = ["Failure", "ProviderClient", "ProviderResult"]
 
 CLIENT_FAULTS = frozenset({400, 404, 413, 422})
-# Below the 5 s after which uvicorn, and so vLLM, closes an idle connection: a call must not meet the closing.
-KEEP_ALIVE_S = 4.0
 MAX_RETRY_AFTER_S = 3_600
 # A shorter key could be an ordinary word of an answer; blotting it out would spoil the text.
 MIN_BLOTTED_CHARACTERS = 8
@@ -56,24 +54,17 @@ class ProviderClient:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
         self._urls: dict[str, httpx.URL] = {}
 
     async def start(self) -> None:
         """Make the connection pool; it has no limit, how much is under way at once is the caller's to bound."""
-        tls = httpx.create_ssl_context(trust_env=False)
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_S, socket_factory=guarded_socket(self._settings.allow_private_providers)
-        )
-        # A provider's cookie set for one user must not travel with another's request.
-        self._session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
-        self._transport = AiohttpTransport(verify=tls, trust_env=False, client=self._session)
+        self._transport = guarded_transport(self._settings)
 
     async def stop(self) -> None:
         """Close all connections; calls under way end as failures."""
-        if self._session is not None:
-            await self._session.close()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     async def call(self, entity: ServedEntity, body: dict[str, Any], *, task: str, timeout_s: float, request_id: str) -> ProviderResult:
         """What `entity` answers to `body` within `timeout_s`. Never raises, but for CancelledError.
@@ -103,7 +94,7 @@ class ProviderClient:
         except _TooLarge:
             return _failed(Failure.PROVIDER, 0, f"{name} sent an answer larger than {self._settings.max_provider_bytes} bytes")
         except Exception as exc:  # whatever a provider or its network does is a failed call, and the next one is tried
-            return _failed(Failure.PROVIDER, 0, f"{name} {_describe(exc)}")
+            return _failed(Failure.PROVIDER, 0, f"{name} {what_happened(exc, _NETWORK)}")
         data = _blotted(data, outgoing.secret)
         if not 200 <= status < 300:
             return _refusal(name, status, headers, data)
@@ -219,19 +210,7 @@ def _blotted(data: bytes, secret: Secret | None) -> bytes:
     return data.replace(key, b"***") if len(key) >= MIN_BLOTTED_CHARACTERS and key in data else data
 
 
-def _describe(exc: BaseException) -> str:
-    """What went wrong on the network, in our own words: those of the libraries name addresses."""
-    chain = [exc]
-    while (cause := chain[-1].__cause__ or getattr(chain[-1], "os_error", None)) and cause not in chain:
-        chain.append(cause)
-    for kind, words in _NETWORK:
-        for link in chain:
-            if isinstance(link, kind):
-                return words or str(link)
-    return "broke the connection or HTTP itself"
-
-
-# In this order: the more particular first. Empty words: the error has its own.
+# See `what_happened`.
 _NETWORK: tuple[tuple[type[BaseException], str], ...] = (
     (AddressRefused, ""),
     (aiohttp.InvalidURL, "has an address that is not valid"),

@@ -76,10 +76,16 @@ def variable(scope: str, key: str) -> str:
     return f"SLUICE_SECRET_{scope}_{key}".upper().replace("-", "_").replace(".", "_")
 
 
+def is_reference(text: str) -> bool:
+    """Whether `text` names a secret, be it there or not."""
+    match = SECRET_REFERENCE.fullmatch(text)
+    # A name of dots only would leave the folder of secrets.
+    return match is not None and all(part.strip(".") for part in match.groups())
+
+
 def _parts(reference: str) -> tuple[str, str]:
     match = SECRET_REFERENCE.fullmatch(reference)
-    # A name of dots only would leave the folder of secrets.
-    if match is None or not all(part.strip(".") for part in match.groups()):
+    if match is None or not is_reference(reference):
         raise SecretMissing("a key is not a secret reference of the form {{secrets/SCOPE/KEY}}; correct the endpoint's configuration")
     return match[1], match[2]
 

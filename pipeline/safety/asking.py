@@ -14,30 +14,18 @@ from typing import Any
 import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
-from pipeline.endpoints import SECRET_REFERENCE
 from pipeline.providers import wire
-from pipeline.providers.addresses import AddressRefused, guarded_socket
-from pipeline.providers.secrets import SecretMissing, resolve
+from pipeline.providers.addresses import AddressRefused
+from pipeline.providers.connections import guarded_transport, what_happened
+from pipeline.providers.secrets import SecretMissing, is_reference, resolve
 from pipeline.settings import Settings
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-KEEP_ALIVE_S = 4.0
 
 
 class SafetyUnavailable(Exception):
     """The engine could not judge. The message is fit for logs and assessments."""
-
-
-def guarded_transport(settings: Settings) -> httpx.AsyncBaseTransport:
-    """A connection pool that connects to allowed addresses only; made within the event loop that uses it, and closed by it."""
-    tls = httpx.create_ssl_context(trust_env=False)
-    connector = aiohttp.TCPConnector(
-        limit=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_S, socket_factory=guarded_socket(settings.allow_private_providers)
-    )
-    session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
-    return AiohttpTransport(verify=tls, trust_env=False, client=session)
 
 
 class Asking:
@@ -54,7 +42,7 @@ class Asking:
             raise ValueError(f"SLUICE_SAFETY_URL is not a valid address for the safety engine '{name}'") from None
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise ValueError(f"SLUICE_SAFETY_URL must be an http or https address for the safety engine '{name}'")
-        if settings.safety_key and not _is_reference(settings.safety_key):
+        if settings.safety_key and not is_reference(settings.safety_key):
             # Not at the first request, and without its value, which may be the key itself.
             raise ValueError(f"SLUICE_SAFETY_KEY must be a reference {{{{secrets/SCOPE/KEY}}}}, not a key, for the safety engine '{name}'")
 
@@ -75,7 +63,7 @@ class Asking:
         except wire.Garbage as exc:
             cause = f"sent an answer that {exc}"
         except Exception as exc:  # whatever the network or the other side does, nobody has judged the text
-            cause = _cause(exc)
+            cause = what_happened(exc, _NETWORK)
         raise SafetyUnavailable(f"the {self._name} engine {cause}")
 
     async def close(self) -> None:
@@ -111,12 +99,6 @@ class Asking:
         return wire.parse(bytes(data))
 
 
-def _is_reference(key: str) -> bool:
-    match = SECRET_REFERENCE.fullmatch(key)
-    # Like providers/secrets.py: a name of dots only would leave the folder of secrets.
-    return match is not None and all(part.strip(".") for part in match.groups())
-
-
 def _refusal(status: int) -> str:
     if status in (401, 403):
         return f"refused the gateway's key ({status}); check SLUICE_SAFETY_KEY"
@@ -127,19 +109,7 @@ def _refusal(status: int) -> str:
     return f"answered {status}"
 
 
-def _cause(exc: BaseException) -> str:
-    """What went wrong on the network; the libraries' own words name addresses."""
-    chain = [exc]
-    while (below := chain[-1].__cause__ or getattr(chain[-1], "os_error", None)) and below not in chain:
-        chain.append(below)
-    for kind, words in _NETWORK:
-        for link in chain:
-            if isinstance(link, kind):
-                return words or str(link)
-    return "broke the connection or HTTP itself"
-
-
-# The more particular first. Empty words: the error has its own, and they name no address.
+# See `what_happened`.
 _NETWORK: tuple[tuple[type[BaseException], str], ...] = (
     (AddressRefused, ""),
     (aiohttp.ClientSSLError, "has a TLS certificate that can't be trusted, or speaks no TLS"),

@@ -33,7 +33,6 @@ from pipeline.core.guardrails import (
     size,
 )  # fmt: skip
 from pipeline.core.pii import resolved
-from pipeline.core.pii_entities import DEFAULT_ENTITIES
 from pipeline.endpoints import Endpoint
 from pipeline.ner import NerPool
 from pipeline.safety import SafetyEngine, SafetyUnavailable
@@ -117,7 +116,7 @@ class Guards:
         if isinstance(work, JudgeSafety) and self._safety is not None:
             return await self._safety.judge(work.texts, timeout_s=timeout_s)
         found = done_here(work) if size(work) <= INLINE_CHARACTERS else await self._long_texts.do(work, timeout_s=timeout_s)
-        if isinstance(work, FindPersonalData) and not work.entities <= DEFAULT_ENTITIES:
-            found += await self._ner.find(work.texts, work.entities - DEFAULT_ENTITIES, work.threshold, timeout_s=timeout_s)
+        if isinstance(work, FindPersonalData) and work.by_model:
+            found += await self._ner.find(work.texts, work.by_model, work.threshold, timeout_s=timeout_s)
             return resolved(found)
         return found
