@@ -24,7 +24,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from pipeline.core.keywords import KeywordMatcher
-from pipeline.core.pii import DEFAULT_THRESHOLD, MASK, PiiSpan, count_entities, detect, mask
+from pipeline.core.pii import DEFAULT_THRESHOLD, PiiSpan, count_entities, detect, mask
 from pipeline.core.pii_entities import DEFAULT_ENTITIES
 from pipeline.core.safety import SafetyVerdict, judge_texts
 from pipeline.core.texts import BodyTexts, said_by_user, texts_of_answer, texts_of_request
@@ -348,9 +348,3 @@ def masked_here(rules: Rules, body: dict[str, Any], most_characters: int) -> dic
     if not rules.entities <= DEFAULT_ENTITIES or sum(map(len, texts.texts)) > most_characters:
         return None
     return texts.replaced(mask(texts.texts, detect(texts.texts, rules.entities, rules.threshold, texts.sequences)))
-
-
-__all__ = [
-    "MASK", "EngineFailed", "Finding", "FindKeywords", "FindPersonalData", "FindTopic", "JudgeSafety", "Rules", "Words", "Work",
-    "compile_rules", "done_here", "driven", "each", "examine", "masked_here", "size",
-]  # fmt: skip
