@@ -1,7 +1,9 @@
 """What travels as the value of a Kafka record: one model each, declared here and nowhere else.
 
     RequestRecord     gateway.requests, gateway.admitted     what another program produces
-    AnswerRecord      gateway.responses                      what it gets back
+    AnswerRecord      gateway.responses                      what it gets back, whole
+    StreamPiece       gateway.responses                      a piece of a stream
+    StreamEnd         gateway.responses                      its end: the only record of a stream that is `final`
     InferenceRecord   gateway.records                        what the tables say happened; jobs/schemas.py derives Spark's schema
     DeadLetter        gateway.dead-letters                   bytes that nobody could read, with their place
 
@@ -59,6 +61,51 @@ class AnswerRecord(BaseModel):
     attempts: int = 0
     retry_after_s: int | None = None
     rate_limit: dict[str, int] | None = None
+
+
+class StreamHead(BaseModel):
+    """What is known of a stream when it begins, for the ingress' headers; stands in the piece with sequence 0."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    served_entity: str | None = None
+    served_model: str | None = None
+    attempts: int = 0
+    rate_limit: dict[str, int] | None = None
+
+
+class StreamPiece(BaseModel):
+    """A piece of a streamed answer: one chunk in OpenAI's shape (`chat.completion.chunk` or `text_completion`), without usage.
+
+    `sequence` counts from 0 without gaps within a run; `run_id` tells runs apart: after a crash another run may begin again at 0.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    request_id: str
+    run_id: str = ""
+    sequence: int
+    chunk: dict[str, Any]
+    head: StreamHead | None = None
+
+
+class StreamEnd(BaseModel):
+    """The end of a streamed answer of which pieces have gone out. `error` is in Databricks' form, None where all is well.
+
+    A stream that fails before its first piece is answered with an AnswerRecord instead, as any other request.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    request_id: str
+    run_id: str = ""
+    sequence: int
+    final: Literal[True] = True
+    status_code: int
+    error: dict[str, Any] | None = None
+    usage: dict[str, int] = {}
+    execution_time_ms: int = 0
+    retry_after_s: int | None = None
 
 
 class Attempt(BaseModel):
