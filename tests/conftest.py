@@ -156,10 +156,15 @@ class Stack:
         made = self.call("POST", "/api/2.0/sluice/tokens", {"user": user, "groups": list(groups), "admin": admin})
         return str(made["token"])
 
-    def entity(self, model: str = "demo-small", name: str | None = None) -> dict[str, Any]:
+    def entity(
+        self, model: str = "demo-small", name: str | None = None, *, task: str = "llm/v1/chat", provider: str = "openai"
+    ) -> dict[str, Any]:
         """A served entity at the demo provider; the model's name says what it does."""
-        config = {"openai_api_key": "{{secrets/demo/key}}", "openai_api_base": self.demo_url}
-        external = {"name": model, "provider": "openai", "task": "llm/v1/chat", "openai_config": config}
+        external: dict[str, Any] = {"name": model, "provider": provider, "task": task}
+        if provider == "anthropic":
+            external["anthropic_config"] = {"anthropic_api_key": "{{secrets/demo/key}}"}
+        else:
+            external["openai_config"] = {"openai_api_key": "{{secrets/demo/key}}", "openai_api_base": self.demo_url}
         return {"external_model": external} | ({"name": name} if name else {})
 
     def create_endpoint(

@@ -13,7 +13,17 @@ from pipeline.endpoints import Endpoint
 from pipeline.envelope import Envelope
 from pipeline.errors import Abandoned, DeadlineExceeded, GuardrailBlocked, RateLimited, SluiceError
 from pipeline.json_text import dump_text
-from pipeline.records import AnswerRecord, Assessment, Attempt, GuardrailRun, InferenceRecord, InferenceTable, RequestRecord
+from pipeline.records import (
+    AnswerRecord,
+    Assessment,
+    Attempt,
+    GuardrailRun,
+    InferenceRecord,
+    InferenceTable,
+    RequestRecord,
+    StreamEnd,
+    StreamHead,
+)
 
 
 @dataclass(slots=True)
@@ -22,6 +32,7 @@ class Outcome:
 
     `request` is the request as its row may keep it, personal data masked where the endpoint asks for that; None: nobody could look for
     it (yet). `unmasked`: the same of the answer, which went to the caller though nobody could look at it (`on_error: "allow"`).
+    `time_to_first_token_ms`: from the request's append to the first piece of a stream; None where none went out.
     """
 
     request: dict[str, Any] | None = None
@@ -32,6 +43,7 @@ class Outcome:
     served_model: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    time_to_first_token_ms: int | None = None
     attempts: list[Attempt] = field(default_factory=list)
     guardrails: list[GuardrailRun] = field(default_factory=list)
     assessments: list[Assessment] = field(default_factory=list)
@@ -45,6 +57,15 @@ class Outcome:
     def answer_body(self) -> dict[str, Any]:
         """The answer, or the error in Databricks' form."""
         return self.error.body() if self.error else self.body or {}
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """The tokens, as an answer tells them."""
+        return {
+            "prompt_tokens": self.input_tokens,
+            "completion_tokens": self.output_tokens,
+            "total_tokens": self.input_tokens + self.output_tokens,
+        }
 
 
 def finish_of(error: SluiceError | None) -> str:
@@ -80,6 +101,31 @@ def answer_record(envelope: Envelope, outcome: Outcome, run_id: str, now_ms: int
     )
 
 
+def stream_head(envelope: Envelope, outcome: Outcome) -> StreamHead:
+    """What goes along with the first piece of a stream."""
+    return StreamHead.model_construct(
+        served_entity=outcome.served_entity,
+        served_model=outcome.served_model,
+        attempts=len(outcome.attempts),
+        rate_limit=envelope.rate_limit,
+    )
+
+
+def stream_end(envelope: Envelope, outcome: Outcome, run_id: str, sequence: int, now_ms: int) -> StreamEnd:
+    """The end of a stream of which `sequence` pieces have gone out."""
+    return StreamEnd.model_construct(
+        request_id=envelope.request_id,
+        run_id=run_id,
+        sequence=sequence,
+        final=True,
+        status_code=outcome.status_code,
+        error=outcome.error.body() if outcome.error else None,
+        usage=outcome.usage,
+        execution_time_ms=max(0, now_ms - envelope.appended_ms),
+        retry_after_s=outcome.error.retry_after_s if outcome.error else None,
+    )
+
+
 def inference_record(
     envelope: Envelope, request: RequestRecord | None, endpoint: Endpoint | None, outcome: Outcome, run_id: str, now_ms: int
 ) -> InferenceRecord:  # fmt: skip
@@ -110,6 +156,8 @@ def inference_record(
         status_code=outcome.status_code,
         finish=finish_of(outcome.error),
         execution_time_ms=max(0, now_ms - envelope.appended_ms),
+        time_to_first_token_ms=outcome.time_to_first_token_ms,
+        streaming=request is not None and request.body.get("stream") is True,
         input_tokens=outcome.input_tokens,
         output_tokens=outcome.output_tokens,
         input_characters=characters(request_texts(request.body)) if request else 0,

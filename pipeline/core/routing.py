@@ -58,3 +58,10 @@ def error_of(results: Sequence[ProviderResult], deadline_passed: bool) -> Sluice
         wait_s = max(1, min((r.retry_after_s for r in results if r.retry_after_s), default=1))
         return RateLimited(f"every served entity is over its provider's rate limit: {last.error}", retry_after_s=wait_s)
     return ProviderFailed(f"every served entity failed; the last error was: {last.error}")
+
+
+def error_of_broken_stream(result: ProviderResult, deadline_passed: bool) -> SluiceError:
+    """How a stream ends whose served entity failed after its first piece was out."""
+    if deadline_passed:
+        return DeadlineExceeded(f"the deadline passed before the stream had ended: {result.error}")
+    return ProviderFailed(f"the stream broke off: {result.error}")

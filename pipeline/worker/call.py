@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -27,12 +28,14 @@ from pipeline.errors import InvalidParameter, NotFound, SluiceError
 from pipeline.providers.result import ProviderResult
 from pipeline.records import Attempt, RequestRecord
 from pipeline.worker.guard import Guards
+from pipeline.worker.pieces import Pieces
 from pipeline.worker.slots import Slots
+from pipeline.worker.streamed import Streamed, StreamingProvider
 
 log = logging.getLogger(__name__)
 
 
-class Provider(Protocol):
+class Provider(StreamingProvider, Protocol):
     """What calls a served entity: pipeline/providers/client.py."""
 
     async def call(
@@ -66,17 +69,24 @@ class Caller:
     def __init__(self, provider: Provider, slots: Slots, guards: Guards) -> None:
         self._provider, self._slots, self._guards = provider, slots, guards
 
-    async def run(self, admitted: Admitted, outcome: Outcome) -> None:
-        """Fill in `outcome`. It is the caller's, so that what is known so far survives a cancellation."""
+    async def run(self, admitted: Admitted, outcome: Outcome, pieces: Pieces) -> None:
+        """Fill in `outcome`. It is the caller's, so that what is known so far survives a cancellation. Where the request asks for a
+        stream, the answer goes out over `pieces` as it comes."""
+        await self._noting_errors(self._run(admitted, outcome, pieces), admitted, outcome)
+        if outcome.error is None or pieces.begun:
+            # What was let through before something went wrong goes out too.
+            await self._noting_errors(pieces.close(), admitted, outcome)
+
+    async def _noting_errors(self, work: Awaitable[None], admitted: Admitted, outcome: Outcome) -> None:
         try:
-            await self._run(admitted, outcome)
+            await work
         except SluiceError as exc:
             outcome.error = exc
         except Exception:
             log.exception("request %s failed inside the gateway", admitted.envelope.request_id)
             outcome.error = SluiceError("the gateway failed on this request; its log names the request id")
 
-    async def _run(self, admitted: Admitted, outcome: Outcome) -> None:
+    async def _run(self, admitted: Admitted, outcome: Outcome, pieces: Pieces) -> None:
         envelope, endpoint = admitted.envelope, admitted.endpoint
         request = admitted.read()
         if endpoint is None:
@@ -96,18 +106,23 @@ class Caller:
             body = body if finding.body is None else finding.body
         else:
             outcome.request = body
-        async with self._slots.take(endpoint.name, _left_s(envelope)):
-            await self._ask(admitted, endpoint, body, said_rules(before, after), outcome)
-        if after and outcome.body is not None:
-            usage = {"prompt_tokens": outcome.input_tokens, "completion_tokens": outcome.output_tokens,
-                     "total_tokens": outcome.input_tokens + outcome.output_tokens}  # fmt: skip
-            finding = await self._guards.check(after, outcome.body, "output", partial(_left_s, envelope), usage)
+        left_s = partial(_left_s, envelope)
+        streamed = Streamed(self._provider, self._guards, after, pieces, left_s) if body.get("stream") is True else None
+        async with self._slots.take(endpoint.name, left_s()):
+            await self._ask(admitted, endpoint, body, said_rules(before, after), outcome, streamed)
+        if streamed is None and after and outcome.body is not None:
+            finding = await self._guards.check(after, outcome.body, "output", left_s, outcome.usage)
             outcome.unmasked = finding.body is None
             if _passes(outcome, finding) and finding.body is not None:
                 outcome.body = finding.body
 
-    async def _ask(self, admitted: Admitted, endpoint: Endpoint, body: dict[str, Any], said: Rules, outcome: Outcome) -> None:
-        """Ask the served entities in order until one answers. Every attempt is noted in `outcome`, a provider's error as `said` allows."""
+    async def _ask(
+        self, admitted: Admitted, endpoint: Endpoint, body: dict[str, Any], said: Rules, outcome: Outcome, streamed: Streamed | None
+    ) -> None:
+        """Ask the served entities in order until one answers. Every attempt is noted in `outcome`, a provider's error as `said` allows.
+
+        Of a stream that has begun, no other entity can tell the rest.
+        """
         request = admitted.read()
         entities = routing.order(endpoint.config, endpoint.fallback, request.request_id)
         results: list[ProviderResult] = []
@@ -115,29 +130,43 @@ class Caller:
             left_s = _left_s(admitted.envelope)
             if left_s <= 0:
                 break
-            result = await self._attempt(entity, request, body, routing.attempt_timeout_s(left_s, len(entities) - place), outcome)
+            timeout_s = routing.attempt_timeout_s(left_s, len(entities) - place)
+            result = await self._attempt(entity, request, body, timeout_s, outcome, streamed)
             if said and result.error:
                 result = replace(result, error=await self._guards.words(said, result.error, partial(_left_s, admitted.envelope)))
             outcome.attempts[-1].error = result.error
             results.append(result)
             if result.failure is None:
-                outcome.body = result.body
-                outcome.input_tokens, outcome.output_tokens = result.input_tokens, result.output_tokens
+                if streamed is None:
+                    outcome.body = result.body
+                    outcome.input_tokens, outcome.output_tokens = result.input_tokens, result.output_tokens
                 outcome.served_model = result.served_model_name or entity.external_model.name
                 return
+            if streamed is not None and streamed.pieces.begun:
+                raise routing.error_of_broken_stream(result, _left_s(admitted.envelope) <= 0)
             if not routing.goes_on(result.failure):
                 break
         raise routing.error_of(results, _left_s(admitted.envelope) <= 0)
 
     async def _attempt(
-        self, entity: ServedEntity, request: RequestRecord, body: dict[str, Any], timeout_s: float, outcome: Outcome
+        self,
+        entity: ServedEntity,
+        request: RequestRecord,
+        body: dict[str, Any],
+        timeout_s: float,
+        outcome: Outcome,
+        streamed: Streamed | None,
     ) -> ProviderResult:
         outcome.served_entity, outcome.served_model = entity.label, entity.external_model.name
         # Noted before the call, so that a call that is cut off shows too.
         attempt = Attempt(served_entity_name=entity.label, status_code=0, error="unfinished", execution_time_ms=0)
         outcome.attempts.append(attempt)
         started_s = time.perf_counter()
-        result = await self._provider.call(entity, body, task=request.task, timeout_s=timeout_s, request_id=request.request_id)
+        task, request_id = request.task, request.request_id
+        if streamed is None:
+            result = await self._provider.call(entity, body, task=task, timeout_s=timeout_s, request_id=request_id)
+        else:
+            result = await streamed.attempt(entity, body, task=task, first_s=timeout_s, request_id=request_id, outcome=outcome)
         attempt.status_code = result.status_code
         attempt.execution_time_ms = int((time.perf_counter() - started_s) * 1000)
         return result

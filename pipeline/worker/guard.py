@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 from pipeline.children import ChildUnavailable
 from pipeline.core.guardrails import (
@@ -39,6 +39,7 @@ from pipeline.safety import SafetyEngine, SafetyUnavailable
 from pipeline.worker.long_texts import LongTexts
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 # The longest text that is looked through on the loop: some milliseconds.
 INLINE_CHARACTERS = 16_000
 # Of a refused request that is longer, the row keeps no text: refusals must stay cheap, most of all where there are many.
@@ -88,7 +89,10 @@ class Guards:
         self, rules: Rules, body: dict[str, Any], direction: Direction, left_s: Callable[[], float], usage: dict[str, int] | None = None
     ) -> Finding:
         """Run `rules` over `body`; `left_s` says how long the request may still take."""
-        steps = examine(rules, body, direction, time.perf_counter, usage)
+        return await self.drive(examine(rules, body, direction, time.perf_counter, usage), direction, left_s)
+
+    async def drive(self, steps: Generator[Work, Any, T], direction: Direction, left_s: Callable[[], float]) -> T:
+        """Do the work that an examination asks for, until it says what it came to; what an engine fails on becomes EngineFailed in it."""
         try:
             work = next(steps)
             while True:
@@ -102,8 +106,8 @@ class Guards:
                 else:
                     work = steps.send(result)
         except StopIteration as end:
-            finding: Finding = end.value
-            return finding
+            came_to: T = end.value
+            return came_to
 
     async def words(self, rules: Rules, said: str, left_s: Callable[[], float]) -> str:
         """What may be told of a provider's error message."""

@@ -19,12 +19,12 @@ from pipeline import topics
 from pipeline.envelope import Envelope, Headers
 from pipeline.kafka.follower import REVISION_HEADER
 from pipeline.kafka.partitions import partition_of
-from pipeline.records import AnswerRecord, DeadLetter, InferenceRecord
+from pipeline.records import AnswerRecord, DeadLetter, InferenceRecord, StreamEnd, StreamPiece
 
 MARK_HEADER = "sluice-mark"
 
 
-def encoded(record: AnswerRecord | InferenceRecord | DeadLetter) -> bytes:
+def encoded(record: AnswerRecord | StreamPiece | StreamEnd | InferenceRecord | DeadLetter) -> bytes:
     """A record's JSON. Records here were built by us, so nothing is validated again."""
     return record.model_dump_json().encode()
 
@@ -75,8 +75,8 @@ class Out:
         partition = partition_of(record.request_id, topics.COUNTED_PARTITIONS)
         return await self._send(topics.RECORDS, record.request_id, data, partition, headers)
 
-    async def answer(self, envelope: Envelope, answer: AnswerRecord) -> Awaitable[Any]:
-        """Send the answer to where the request wants it."""
+    async def answer(self, envelope: Envelope, answer: AnswerRecord | StreamPiece | StreamEnd) -> Awaitable[Any]:
+        """Send the answer, or what makes it up, to where the request wants it: all of one request to the same partition."""
         topic = envelope.reply_to if envelope.reply_to in self.reply_topics else topics.RESPONSES.name
         partition = envelope.reply_partition if envelope.reply_partition >= 0 else None
         if partition is not None and topic == topics.RESPONSES.name and partition >= topics.REPLY_PARTITIONS:

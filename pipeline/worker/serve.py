@@ -3,6 +3,7 @@
     1. Each event gets a task of its own and is not acked until its answer and its record are in the log.
     2. A finished request (finished.py) is answered again from its record; one under way answers all that asked for it.
     3. worker/call.py says what it came to. The record is written and acknowledged first, then the answer, then the event is acked.
+       A streamed answer goes out in pieces before that (pieces.py); then only its end comes after the record.
 
 What can go wrong: where the partition is lost in a rebalance, the call is cancelled, nothing is written, and its new owner runs it.
 A client that goes away (gateway.cancellations) cancels its call; the row says so. A failed produce ends the worker.
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 
 from pipeline import json_text
-from pipeline.core.outcome import Outcome, answer_record, inference_record
+from pipeline.core.outcome import Outcome, answer_record, inference_record, stream_end
 from pipeline.endpoints import Endpoint
 from pipeline.envelope import Envelope, from_headers
 from pipeline.errors import Abandoned, AlreadyExists, InvalidParameter, ProviderFailed, SluiceError
@@ -30,6 +31,7 @@ from pipeline.worker.call import Admitted, Caller
 from pipeline.worker.finished import FinishedIndex, Mark
 from pipeline.worker.out import Out, encoded, fits
 from pipeline.worker.ownership import Ownership
+from pipeline.worker.pieces import Pieces
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +169,9 @@ class Serve:
         if envelope.revision:
             await self._endpoints.wait_for_revision(envelope.endpoint, envelope.revision, CONFIGURATION_WAIT_S)
         admitted.endpoint = self._endpoints.get(envelope.endpoint, envelope.revision)
-        call.work = asyncio.create_task(self._caller.run(admitted, call.outcome))
+        run_id = self._out.new_id()
+        pieces = Pieces(self._out, self._ownership, call.partition, envelope, run_id, call.outcome)
+        call.work = asyncio.create_task(self._caller.run(admitted, call.outcome, pieces))
         try:
             await call.work
         except asyncio.CancelledError:
@@ -175,12 +179,14 @@ class Serve:
                 call.work.cancel()
                 raise
             call.outcome.error = Abandoned("the client closed its connection before the answer")
-        await self._finish(call, admitted)
+        finally:
+            pieces.cancel()
+        await self._finish(call, admitted, run_id, pieces)
 
-    async def _finish(self, call: Call, admitted: Admitted) -> None:
+    async def _finish(self, call: Call, admitted: Admitted, run_id: str, pieces: Pieces) -> None:
         """Record, then answer, then ack: the order that finished.py relies on."""
         envelope, outcome = admitted.envelope, call.outcome
-        run_id, now_ms = self._out.new_id(), self._out.now_ms()
+        now_ms = self._out.now_ms()
         answer = answer_record(envelope, outcome, run_id, now_ms)
         if not fits(encoded(answer)):
             outcome.error = ProviderFailed("the served entity's answer is larger than the gateway passes on")
@@ -191,8 +197,10 @@ class Serve:
         written = await (await self._out.record(record, mark=call.body_hash))
         mark = Mark(call.body_hash, written.offset, now_ms / 1000)
         self._finished.add(call.partition, call.request_id, mark)
-        for asker in call.asked_by:
-            await (await self._out.answer(asker, answer))
+        for place, asker in enumerate(call.asked_by):
+            # Only the first asker has had the pieces.
+            end = stream_end(envelope, outcome, run_id, pieces.sequence, now_ms) if place == 0 and pieces.begun else answer
+            await (await self._out.answer(asker, end))
         self._finished.add(call.partition, call.request_id, replace(mark, answered_ms=envelope.appended_ms))
         for event in call.events:
             event.ack()
