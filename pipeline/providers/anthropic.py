@@ -25,15 +25,17 @@ VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4_096
 
 
-def outgoing(entity: ServedEntity, body: dict[str, Any], settings: Settings) -> wire.Outgoing:
-    """The call that asks `entity`; SecretMissing where its key can't be found, InvalidParameter where the body has no counterpart."""
+def outgoing(entity: ServedEntity, body: dict[str, Any], settings: Settings, *, stream: bool) -> wire.Outgoing:
+    """The call that asks `entity`, for a whole answer or a stream; SecretMissing where its key can't be found, InvalidParameter where the
+    body has no counterpart."""
     headers = [("anthropic-version", VERSION)]
     config = entity.external_model.anthropic_config
     secret = None
     if config and config.anthropic_api_key:
         secret = secrets.resolve(config.anthropic_api_key, settings)
         headers.append(("x-api-key", secret.reveal()))
-    content = orjson.dumps(to_messages(body, entity.external_model.name))
+    request = to_messages(body, entity.external_model.name)
+    content = orjson.dumps({**request, "stream": True} if stream else request)
     return wire.Outgoing(f"{settings.anthropic_api_base.rstrip('/')}/v1/messages", headers, content, secret)
 
 
@@ -181,19 +183,17 @@ def answer(value: dict[str, Any], body: dict[str, Any], created: int) -> wire.An
         "model": value["model"] if isinstance(value.get("model"), str) else "",
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
     }
-    input_tokens, cached = _input_tokens(value.get("usage"))
-    output_tokens = wire.token_count(value.get("usage"), "output_tokens")
-    if input_tokens is None:
-        input_tokens = wire.estimated_input_tokens(body)
-    if output_tokens is None:
-        output_tokens = wire.estimated_output_tokens(completion)
-    completion["usage"] = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    counted_in, cached = input_tokens(value.get("usage"))
+    counted_out = wire.token_count(value.get("usage"), "output_tokens")
+    tokens_in = wire.estimated_input_tokens(body) if counted_in is None else counted_in
+    tokens_out = wire.estimated_output_tokens(completion) if counted_out is None else counted_out
+    completion["usage"] = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
     if cached:
         completion["usage"]["prompt_tokens_details"] = {"cached_tokens": cached}
-    return wire.Answer(completion, input_tokens, output_tokens, completion["model"] or None)
+    return wire.Answer(completion, tokens_in, tokens_out, completion["model"] or None)
 
 
-def _input_tokens(usage: Any) -> tuple[int | None, int]:
+def input_tokens(usage: Any) -> tuple[int | None, int]:
     """All tokens of the prompt, and those of them that were read from the cache: Anthropic counts the three kinds apart."""
     fresh = wire.token_count(usage, "input_tokens")
     if fresh is None:

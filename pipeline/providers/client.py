@@ -10,24 +10,30 @@ is blotted out before anyone reads it. Which entity is asked, and what happens n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import math
 import socket
 import time
 import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import httpx
 
+from pipeline.core import texts
 from pipeline.endpoints import ServedEntity
 from pipeline.errors import InvalidParameter
-from pipeline.providers import anthropic, openai, wire
+from pipeline.providers import anthropic, anthropic_stream, openai, openai_stream, wire
 from pipeline.providers.addresses import AddressRefused
 from pipeline.providers.connections import guarded_transport, what_happened
 from pipeline.providers.result import Failure, ProviderResult
 from pipeline.providers.secrets import Secret, SecretMissing
+from pipeline.providers.sse import Event, EventParser
 from pipeline.settings import Settings
 
 __all__ = ["Failure", "ProviderClient", "ProviderResult"]
@@ -38,11 +44,15 @@ MAX_RETRY_AFTER_S = 3_600
 MIN_BLOTTED_CHARACTERS = 8
 _FIXED_HEADERS = [
     ("content-type", "application/json"),
-    ("accept", "application/json"),
+    ("accept", "application/json, text/event-stream"),
     ("accept-encoding", "identity"),
     ("user-agent", "sluice-gateway"),
 ]
 _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+
+
+# What a stream told of itself: input and output tokens, the model.
+Told = tuple[tuple[int | None, int | None], str | None]
 
 
 class _TooLarge(Exception):
@@ -72,36 +82,150 @@ class ProviderClient:
         `body` is a request in OpenAI's shape of `task`; it is not changed. On success the result's body has that shape too.
         """
         name = f"served entity '{entity.label}'"
+        outgoing = self._outgoing(name, entity, body, task, stream=False)
+        if isinstance(outgoing, ProviderResult):
+            return outgoing
         try:
-            outgoing = (
-                anthropic.outgoing(entity, body, self._settings)
-                if entity.external_model.provider == "anthropic"
-                else openai.outgoing(entity, body, task, self._settings)
-            )
+            async with asyncio.timeout(timeout_s):
+                status, headers, data = await self._exchange(outgoing, request_id)
+        except Exception as exc:  # whatever a provider or its network does is a failed call, and the next one is tried
+            return self._failed_call(name, exc, timeout_s)
+        data = _blotted(data, outgoing.secret)
+        if not 200 <= status < 300:
+            return _refusal(name, status, headers, data)
+        return self._answer(name, entity, body, task, headers, data)
+
+    async def stream(
+        self, entity: ServedEntity, body: dict[str, Any], *, task: str, timeout_s: float, request_id: str
+    ) -> AsyncGenerator[dict[str, Any] | ProviderResult, None]:
+        """What `entity` answers to `body`, chunk by chunk in OpenAI's shape, and at last what it came to, as `call` has it: its body is
+        None, tokens are the provider's, or estimated from what came. Never raises, but for CancelledError; closing it ends the call.
+        """
+        name = f"served entity '{entity.label}'"
+        outgoing = self._outgoing(name, entity, body, task, stream=True)
+        if isinstance(outgoing, ProviderResult):
+            yield outgoing
+            return
+        said, model = 0, None
+        tokens: tuple[int | None, int | None] = None, None
+        failed: ProviderResult | None = None
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                response = await self._send(outgoing, request_id)
+            deadline_s = limit.when()
+            assert deadline_s is not None
+            async with aclosing(self._events(name, entity, body, task, response, outgoing.secret, deadline_s)) as events:
+                async for item in events:
+                    if isinstance(item, ProviderResult):
+                        failed = item
+                        break
+                    if isinstance(item, dict):
+                        said += texts.characters(texts.answer_texts(item))
+                        yield item
+                    else:
+                        tokens, model = item
+        except Exception as exc:  # as above
+            failed = self._failed_call(name, exc, timeout_s)
+        input_tokens = wire.estimated_input_tokens(body) if tokens[0] is None else tokens[0]
+        output_tokens = (said + 1) // 4 if tokens[1] is None else tokens[1]
+        model = model or entity.external_model.name
+        if failed is None:
+            yield ProviderResult(200, input_tokens=input_tokens, output_tokens=output_tokens, served_model_name=model)
+        else:
+            yield replace(failed, input_tokens=input_tokens, output_tokens=output_tokens)
+
+    async def _events(
+        self,
+        name: str,
+        entity: ServedEntity,
+        body: dict[str, Any],
+        task: str,
+        response: httpx.Response,
+        secret: Secret | None,
+        deadline_s: float,
+    ) -> AsyncGenerator[dict[str, Any] | Told | ProviderResult, None]:
+        """A stream's chunks, then what it told of itself; or the refusal, where it is none. Raises what goes wrong."""
+        status, headers = response.status_code, response.headers
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        try:
+            media_type = _media_type(headers)
+            if not 200 <= status < 300 or media_type != "text/event-stream":
+                async with asyncio.timeout_at(deadline_s):
+                    data = _blotted(await self._read(headers, response.stream), secret)
+                result = (
+                    self._answer(name, entity, body, task, headers, data) if 200 <= status < 300 else _refusal(name, status, headers, data)
+                )
+                if result.body is None:
+                    yield result
+                else:
+                    yield openai_stream.as_chunk(result.body, task)
+                    yield (result.input_tokens, result.output_tokens), result.served_model_name
+                return
+            dialect = anthropic_stream.AnthropicStream if entity.external_model.provider == "anthropic" else openai_stream.OpenAIStream
+            answer = dialect(task, int(time.time()))
+            parser = EventParser()
+            pieces = aiter(self._pieces(headers, response.stream))
+            while not answer.ended:
+                async with asyncio.timeout_at(deadline_s):
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    break
+                for event in parser.feed(piece):
+                    if not answer.ended:
+                        for chunk in answer.take(Event(event.kind, _blotted(event.data, secret))):
+                            yield chunk
+            if not answer.is_whole:
+                raise wire.Garbage("ends in the middle")
+            if answer.ended:
+                # The end of the body has mostly come with the end of the answer; then the connection can be used again.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        while await anext(pieces, None) is not None:
+                            pass
+            yield answer.tokens, answer.model
+        finally:
+            await response.stream.aclose()
+
+    def _outgoing(
+        self, name: str, entity: ServedEntity, body: dict[str, Any], task: str, *, stream: bool
+    ) -> wire.Outgoing | ProviderResult:
+        """The call to make, or why it can't be made."""
+        try:
+            if entity.external_model.provider == "anthropic":
+                return anthropic.outgoing(entity, body, self._settings, stream=stream)
+            return openai.outgoing(entity, body, task, self._settings, stream=stream)
         except InvalidParameter as exc:
             return _failed(Failure.CLIENT, 0, exc.message)
         except SecretMissing as exc:
             return _failed(Failure.PROVIDER, 0, f"{name}: {exc.message}")
         except Exception:  # a field of an unforeseen type; a request must never stop the worker
             return _failed(Failure.CLIENT, 0, f"the request can't be put into the form that {name} takes; check the types of its fields")
-        try:
-            async with asyncio.timeout(timeout_s):
-                status, headers, data = await self._exchange(outgoing, request_id)
-        except TimeoutError:
-            return _failed(Failure.PROVIDER, 0, f"{name} did not answer within {timeout_s:.3g} s")
-        except wire.Garbage as exc:
-            return _failed(Failure.PROVIDER, 0, f"{name} sent an answer that {exc}")
-        except _TooLarge:
-            return _failed(Failure.PROVIDER, 0, f"{name} sent an answer larger than {self._settings.max_provider_bytes} bytes")
-        except Exception as exc:  # whatever a provider or its network does is a failed call, and the next one is tried
-            return _failed(Failure.PROVIDER, 0, f"{name} {what_happened(exc, _NETWORK)}")
-        data = _blotted(data, outgoing.secret)
-        if not 200 <= status < 300:
-            return _refusal(name, status, headers, data)
-        return self._answer(name, entity, body, task, headers, data)
+
+    def _failed_call(self, name: str, exc: Exception, timeout_s: float) -> ProviderResult:
+        """What a call came to that `exc` ended."""
+        match exc:
+            case TimeoutError():
+                return _failed(Failure.PROVIDER, 0, f"{name} did not answer within {timeout_s:.3g} s")
+            case wire.Garbage():
+                return _failed(Failure.PROVIDER, 0, f"{name} sent an answer that {exc}")
+            case wire.BrokenOff():
+                failure = Failure.RATE_LIMITED if exc.kind == "rate_limit_error" else Failure.PROVIDER
+                return _failed(failure, 0, f"{name} broke off: {exc.words}")
+            case _TooLarge():
+                return _failed(Failure.PROVIDER, 0, f"{name} sent an answer larger than {self._settings.max_provider_bytes} bytes")
+        return _failed(Failure.PROVIDER, 0, f"{name} {what_happened(exc, _NETWORK)}")
 
     async def _exchange(self, outgoing: wire.Outgoing, request_id: str) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and the whole body of the provider's answer."""
+        response = await self._send(outgoing, request_id)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        try:
+            return response.status_code, response.headers, await self._read(response.headers, response.stream)
+        finally:
+            await response.stream.aclose()
+
+    async def _send(self, outgoing: wire.Outgoing, request_id: str) -> httpx.Response:
+        """The provider's answer, of which nothing but the head has been read."""
         if self._transport is None:
             raise RuntimeError("the provider client has not been started")
         url = self._urls.get(outgoing.url)
@@ -111,22 +235,21 @@ class ProviderClient:
         mark = request_id if request_id.isascii() and " " not in request_id else quote(request_id, safe=_HEADER_SAFE)
         headers = [*_FIXED_HEADERS, ("x-client-request-id", mark), *outgoing.headers]
         # Without timeouts of its own: the one deadline over a call is asyncio's.
-        response = await self._transport.handle_async_request(httpx.Request("POST", url, headers=headers, content=outgoing.content))
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        try:
-            return response.status_code, response.headers, await self._read(response.headers, response.stream)
-        finally:
-            await response.stream.aclose()
+        return await self._transport.handle_async_request(httpx.Request("POST", url, headers=headers, content=outgoing.content))
 
     async def _read(self, headers: httpx.Headers, stream: httpx.AsyncByteStream) -> bytes:
         """The body, decompressed; _TooLarge as soon as it is over the cap, before or after."""
+        pieces = [piece async for piece in self._pieces(headers, stream)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _pieces(self, headers: httpx.Headers, stream: httpx.AsyncByteStream) -> AsyncIterator[bytes]:
+        """The body as it comes; otherwise as `_read`."""
         cap = self._settings.max_provider_bytes
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip", "deflate"):
             raise wire.Garbage("is compressed in a way that was not asked for")
         # wbits 47: gzip's and zlib's header alike.
         unpack = zlib.decompressobj(47) if encoding in ("gzip", "deflate") else None
-        pieces: list[bytes] = []
         size = 0
         async for piece in stream:
             if unpack is not None:
@@ -134,16 +257,15 @@ class ProviderClient:
             size += len(piece)
             if size > cap:
                 raise _TooLarge
-            pieces.append(piece)
+            yield piece
         if unpack is not None and not unpack.eof:
             raise wire.Garbage("ends in the middle")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _answer(
         self, name: str, entity: ServedEntity, body: dict[str, Any], task: str, headers: httpx.Headers, data: bytes
     ) -> ProviderResult:
         try:
-            media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+            media_type = _media_type(headers)
             if media_type != "application/json" and not media_type.endswith("+json"):
                 raise wire.Garbage("is not JSON by its content type")
             value = wire.parse(data)
@@ -162,6 +284,10 @@ class ProviderClient:
             output_tokens=answer.output_tokens,
             served_model_name=answer.model or entity.external_model.name,
         )
+
+
+def _media_type(headers: httpx.Headers) -> str:
+    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def _failed(failure: Failure, status: int, error: str, retry_after_s: int | None = None) -> ProviderResult:

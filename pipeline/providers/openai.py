@@ -1,7 +1,8 @@
 """OpenAI's wire format, for the providers `openai` and `custom` (vLLM, Ollama and whatever else speaks it).
 
-The body goes out as it came, unknown fields included; only `model` becomes the external model's name, and `stream` is left out, since
-this call waits for the whole answer. What comes back must have the shape that the task promises, else Garbage. Pure.
+The body goes out as it came, unknown fields included; only `model` becomes the external model's name, and of a stream the usage is asked
+for whether the client did or not. What comes back must have the shape that the task promises, else Garbage; a stream is read by
+openai_stream.py. Pure.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ _PATHS = {"llm/v1/chat": "/chat/completions", "llm/v1/completions": "/completion
 _STREAMING = frozenset({"stream", "stream_options"})
 
 
-def outgoing(entity: ServedEntity, body: dict[str, Any], task: str, settings: Settings) -> wire.Outgoing:
-    """The call that asks `entity`; SecretMissing where its key can't be found."""
+def outgoing(entity: ServedEntity, body: dict[str, Any], task: str, settings: Settings, *, stream: bool) -> wire.Outgoing:
+    """The call that asks `entity`, for a whole answer or a stream; SecretMissing where its key can't be found."""
     model = entity.external_model
     fields = {k: v for k, v in body.items() if k not in _STREAMING}
     fields["model"] = model.name
+    if stream:
+        options = body.get("stream_options")
+        fields |= {"stream": True, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
     headers: list[tuple[str, str]] = []
     secret: secrets.Secret | None = None
     if model.custom_provider_config is not None:
@@ -81,18 +85,7 @@ def _check_choices(value: dict[str, Any], chat: bool) -> None:
         if not isinstance(message, dict):
             raise wire.Garbage("has a choice without a message")
         wire.checked_text(message.get("content"), "message content")
-        _check_tool_calls(message.get("tool_calls"))
-
-
-def _check_tool_calls(calls: Any) -> None:
-    if calls is None:
-        return
-    if not isinstance(calls, list) or not all(isinstance(c, dict) for c in calls):
-        raise wire.Garbage("has tool calls that are no list of objects")
-    for call in calls:
-        function = call.get("function")
-        if function is not None and not (isinstance(function, dict) and isinstance(function.get("arguments", ""), str)):
-            raise wire.Garbage("has a tool call whose function is not one")
+        wire.check_tool_calls(message.get("tool_calls"))
 
 
 def _check_embeddings(value: dict[str, Any]) -> None:

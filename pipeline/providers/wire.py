@@ -26,6 +26,14 @@ class Garbage(Exception):
     """The provider's answer is not what its API promises; the text says in which way, and holds nothing of the answer."""
 
 
+class BrokenOff(Exception):
+    """The provider said in the middle of a stream that it can't go on: in which words, and of which kind (its own name of it)."""
+
+    def __init__(self, words: str, kind: str = "") -> None:
+        super().__init__(words)
+        self.words, self.kind = words, kind
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A POST to a provider. `secret` stands in one of the headers and must not be seen anywhere else."""
@@ -112,3 +120,15 @@ def checked_text(value: Any, what: str) -> None:
     """Garbage where `value` is neither text, nor nothing, nor a list of parts."""
     if value is not None and not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(p, dict) for p in value)):
         raise Garbage(f"has a {what} that is no text")
+
+
+def check_tool_calls(calls: Any) -> None:
+    """Garbage where `calls` are neither tool calls nor nothing."""
+    if calls is None:
+        return
+    if not isinstance(calls, list) or not all(isinstance(c, dict) for c in calls):
+        raise Garbage("has tool calls that are no list of objects")
+    for call in calls:
+        function = call.get("function")
+        if function is not None and not (isinstance(function, dict) and isinstance(function.get("arguments"), str | None)):
+            raise Garbage("has a tool call whose function is not one")
