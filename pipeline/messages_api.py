@@ -157,7 +157,7 @@ def from_chat(answer: dict[str, Any], model: str) -> dict[str, Any]:
         {"type": "text", "text": t} for t in (_said(message.get("content")), _said(message.get("refusal"))) if t
     ]
     calls = message.get("tool_calls")
-    blocks += [_tool_use(c, i) for i, c in enumerate(calls if isinstance(calls, list) else [])]
+    blocks += [tool_use(c, i) for i, c in enumerate(calls if isinstance(calls, list) else [])]
     reason = choice.get("finish_reason")
     given_id = answer.get("id")
     identity = given_id if isinstance(given_id, str) and given_id else "0"
@@ -169,7 +169,7 @@ def from_chat(answer: dict[str, Any], model: str) -> dict[str, Any]:
         "content": blocks,
         "stop_reason": form.STOP_REASONS.get(reason, "end_turn") if isinstance(reason, str) else "end_turn",
         "stop_sequence": None,
-        "usage": _usage(answer.get("usage")),
+        "usage": usage_of(answer.get("usage")),
     }
 
 
@@ -179,7 +179,8 @@ def _said(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _tool_use(call: Any, index: int) -> dict[str, Any]:
+def tool_use(call: Any, index: int) -> dict[str, Any]:
+    """A chat's tool call as a block; `index` names it where it has no id."""
     call = call if isinstance(call, dict) else {}
     function = call["function"] if isinstance(call.get("function"), dict) else {}
     text = function.get("arguments")
@@ -199,8 +200,8 @@ def _tool_use(call: Any, index: int) -> dict[str, Any]:
     }
 
 
-def _usage(usage: Any) -> dict[str, int]:
-    """Anthropic counts cached tokens beside the others, OpenAI among them."""
+def usage_of(usage: Any) -> dict[str, int]:
+    """The tokens of an answer. Anthropic counts cached tokens beside the others, OpenAI among them."""
 
     def count(value: Any, field: str) -> int:
         number = value.get(field) if isinstance(value, dict) else None

@@ -21,7 +21,7 @@ MAX_CONTEXT_CHARS = 10_000
 
 
 def refuse_what_is_not_honoured(body: dict[str, Any]) -> None:
-    """Raises InvalidParameter for fields that say where to route, and for what this version cannot do."""
+    """Raises InvalidParameter for fields that say where to route, and for a stream that is asked for wrongly."""
     for name in ROUTING_FIELDS:
         if name in body:
             raise InvalidParameter(f"{name}: a request cannot choose where it is sent; the endpoint's configuration does. Remove it")
@@ -30,8 +30,13 @@ def refuse_what_is_not_honoured(body: dict[str, Any]) -> None:
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidParameter(f"stream: must be true or false, not {_kind(stream)}")
-    if stream:
-        raise InvalidParameter("stream: streaming is not available in this version; leave stream out")
+    options = body.get("stream_options")
+    if options is None:
+        return
+    if not stream:
+        raise InvalidParameter("stream_options: is only allowed with stream: true")
+    if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+        raise InvalidParameter('stream_options: must be an object such as {"include_usage": true}')
 
 
 def take_context(body: dict[str, Any]) -> tuple[dict[str, str] | None, str | None]:
@@ -56,6 +61,8 @@ def check(body: dict[str, Any], task: str) -> None:
         _check_texts(body, "prompt")
     else:
         _check_texts(body, "input")
+        if body.get("stream"):
+            raise InvalidParameter("stream: embeddings can't be streamed; leave stream out")
     for name, kinds in NUMBERS.items():
         value = body.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):  # type: ignore[arg-type]

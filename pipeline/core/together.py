@@ -170,6 +170,22 @@ class Together:
         return {**head, "choices": [choice.as_answer(index) for index, choice in sorted(self._choices.items())], "usage": usage}
 
 
+def as_chunk(answer: dict[str, Any], task: str) -> dict[str, Any]:
+    """A whole answer of `task`, checked already, as one chunk that says all of it."""
+    chat = task == "llm/v1/chat"
+    chunk = {name: value for name, value in answer.items() if name != "usage"}
+    chunk["object"] = "chat.completion.chunk" if chat else "text_completion"
+    chunk["choices"] = []
+    for place, choice in enumerate(_choices(answer)):
+        made = {"index": place, **choice}
+        if chat:
+            delta = made["delta"] = dict(_object(made.pop("message", None)))
+            if delta.get("tool_calls"):
+                delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
+        chunk["choices"].append(made)
+    return chunk
+
+
 def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     choices = chunk.get("choices")
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

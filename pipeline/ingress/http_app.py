@@ -26,8 +26,9 @@ from pipeline.ingress import answers
 from pipeline.ingress.auth import authenticate, require_admin
 from pipeline.ingress.control_plane import Call, ControlPlane
 from pipeline.ingress.http_body import ClientGone, read_json_body
-from pipeline.ingress.inference import Gateway, Query
+from pipeline.ingress.inference import Query
 from pipeline.ingress.metrics import CONTENT_TYPE
+from pipeline.ingress.sending import Gateway
 
 log = logging.getLogger(__name__)
 OPEN_PATHS = ("/healthz", "/readyz")

@@ -2,6 +2,7 @@
 
     body ──> strict JSON ──> endpoint and task ──> RequestRecord + Envelope ──> gateway.requests
     client <── headers and body in the client's form <── answer record, or 504 after the deadline, or 503 where the broker fails
+    client <── events of a stream (streaming.py)     <── pieces and their end
 
 Limits, guardrails and models are the workers'; this module decides none of that. It waits a little longer than the deadline, so
 that the worker's own 504, which has a row, comes first. A client that goes away is told to the workers.
@@ -11,63 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
-from dataclasses import dataclass
-from typing import Any
 
 import orjson
 import uuid_utils
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from starlette.types import Receive, Scope, Send
 
-from pipeline import json_text, messages_api, topics
+from pipeline import json_text, messages_api
 from pipeline.core import request_body
 from pipeline.endpoints import Endpoint, Token
-from pipeline.envelope import Envelope
-from pipeline.errors import DeadlineExceeded, InvalidParameter, NotFound, Unavailable
-from pipeline.ingress import answers
-from pipeline.ingress.health import Health
+from pipeline.errors import DeadlineExceeded, InvalidParameter, NotFound
+from pipeline.ingress import answers, sse, streaming
 from pipeline.ingress.http_body import ClientGone, Headers, read_json_body
-from pipeline.ingress.metrics import Metrics
-from pipeline.ingress.replies import Answer, Waiting
-from pipeline.kafka.follower import Follower
-from pipeline.kafka.partitions import partition_of
-from pipeline.settings import Settings
+from pipeline.ingress.replies import Answer
+from pipeline.ingress.sending import GRACE_S, Gateway, Request, send_request, tell_cancelled
 
-log = logging.getLogger(__name__)
-# How much longer than the deadline the ingress waits for the answer that says so.
-GRACE_S = 5.0
-SEND_TIMEOUT_S = 10.0
 MAX_IDEMPOTENCY_KEY_CHARS = 256
 # Fixed for ever: all ingresses must make the same id of the same key.
 IDEMPOTENCY_NAMESPACE = uuid.UUID("5ba1ce00-6b65-5f73-8e3c-1d7e1b0a9c44")
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """What inference needs of this process."""
-
-    settings: Settings
-    producer: AIOKafkaProducer
-    waiting: Waiting
-    endpoints: Follower[Endpoint]
-    health: Health
-    metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A checked request. `body` is the JSON that goes to the model; `digest` tells bodies apart under one Idempotency-Key."""
-
-    request_id: str
-    endpoint: Endpoint
-    body: bytes
-    digest: bytes
-    usage_context: dict[str, str] | None
-    client_request_id: str | None
 
 
 class Query:
@@ -90,11 +53,18 @@ class Query:
         scope["sluice.request_id"] = request.request_id
         gateway.health.require_workers()
         try:
-            answer = await exchange(gateway, request, caller, receive)
+            if request.stream:
+                dialect = self._dialect(request, scope["sluice.form"])
+                status_code, answer = await streaming.stream(gateway, request, caller, dialect, receive, send)
+                if answer is None:
+                    gateway.metrics.answered(request.endpoint.name, status_code, time.monotonic() - arrived)
+                    return
+            else:
+                answer = await exchange(gateway, request, caller, receive)
         except ClientGone:
             gateway.metrics.abandoned.inc()
             return
-        status_code: int = answer["status_code"]
+        status_code = answer["status_code"]
         gateway.metrics.answered(request.endpoint.name, status_code, time.monotonic() - arrived)
         body = self._body(answer, request.endpoint.name, scope["sluice.form"])
         await answers.respond(send, status_code, body, request.request_id, answers.answer_headers(answer))
@@ -123,7 +93,17 @@ class Query:
         if key is not None:
             request_id = _id_of_key(caller.user, endpoint.name, key)
             digest = hashlib.sha256(json_text.canonical(body)).digest()
-        return Request(request_id, endpoint, orjson.dumps(body), digest, usage_context, client_request_id)
+        options = body.get("stream_options") or {}
+        return Request(
+            request_id,
+            endpoint,
+            orjson.dumps(body),
+            digest,
+            usage_context,
+            client_request_id,
+            stream=body.get("stream") is True,
+            include_usage=options.get("include_usage") is True,
+        )
 
     def _endpoint(self, name: str) -> Endpoint:
         endpoint = self._gateway.endpoints.get(name)
@@ -131,6 +111,9 @@ class Query:
             shown = name if len(name) <= 100 else name[:100] + "..."
             raise NotFound(f"endpoint '{shown}' does not exist; GET /api/2.0/serving-endpoints lists those that do")
         return endpoint
+
+    def _dialect(self, request: Request, form: answers.Form) -> sse.Dialect:
+        return sse.AnthropicEvents(request.endpoint.name) if self._anthropic else sse.OpenAIEvents(form, request.include_usage)
 
     def _body(self, answer: Answer, endpoint: str, form: answers.Form) -> bytes:
         status_code, body = answer["status_code"], answer["body"]
@@ -150,25 +133,6 @@ def _id_of_key(user: str, endpoint: str, key: bytes) -> str:
     return str(uuid.uuid5(IDEMPOTENCY_NAMESPACE, orjson.dumps([user, endpoint, text]).decode()))
 
 
-def record_of(request: Request, caller: Token, deadline_ms: int, reply_partition: int) -> bytes:
-    """The value on gateway.requests: a RequestRecord, written around the body's bytes instead of through a model."""
-    fields: dict[str, Any] = {
-        "request_id": request.request_id,
-        "endpoint": request.endpoint.name,
-        "user": caller.user,
-        "groups": caller.groups,
-        "task": request.endpoint.config.task,
-        "deadline_ms": deadline_ms,
-        "reply_to": topics.RESPONSES.name,
-        "reply_partition": reply_partition,
-    }
-    if request.usage_context is not None:
-        fields["usage_context"] = request.usage_context
-    if request.client_request_id is not None:
-        fields["client_request_id"] = request.client_request_id
-    return b"".join((orjson.dumps(fields)[:-1], b',"body":', request.body, b"}"))
-
-
 async def exchange(gateway: Gateway, request: Request, caller: Token, receive: Receive) -> Answer:
     """Send the request and wait for its answer. Raises ClientGone, Unavailable, AlreadyExists or DeadlineExceeded."""
     deadline_s = gateway.settings.deadline_s
@@ -179,7 +143,7 @@ async def exchange(gateway: Gateway, request: Request, caller: Token, receive: R
     nobody_waits = False
     try:
         if first:
-            await _send(gateway, request, caller)
+            await send_request(gateway, request, caller, lambda error: gateway.waiting.fail(request.request_id, error))
         return await answer
     except ClientGone:
         nobody_waits = True
@@ -189,45 +153,7 @@ async def exchange(gateway: Gateway, request: Request, caller: Token, receive: R
         listener.cancel()
         gateway.metrics.waiting.dec()
         if gateway.waiting.leave(request.request_id, answer) and nobody_waits:
-            await _tell_cancelled(gateway, request.request_id)
-
-
-async def _send(gateway: Gateway, request: Request, caller: Token) -> None:
-    """Hand the request to the producer. Its acknowledgement is not waited for: the answer says the same, a failure ends the wait."""
-    settings, name = gateway.settings, request.endpoint.name
-    deadline_ms = int((time.time() + settings.deadline_s) * 1000)
-    envelope = Envelope(
-        request_id=request.request_id,
-        endpoint=name,
-        user=caller.user,
-        groups=tuple(caller.groups),
-        deadline_ms=deadline_ms,
-        revision=request.endpoint.revision,
-        reply_to=topics.RESPONSES.name,
-        reply_partition=settings.reply_partition,
-    )
-    value = record_of(request, caller, deadline_ms, settings.reply_partition)
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            delivery = await gateway.producer.send(
-                topics.REQUESTS.name, value, name.encode(), partition_of(name, topics.COUNTED_PARTITIONS), headers=[envelope.header()]
-            )
-    except (KafkaError, TimeoutError) as exc:
-        error = _not_taken(request.request_id, exc)
-        gateway.waiting.fail(request.request_id, error)
-        raise error from None
-
-    def delivered(future: asyncio.Future[Any]) -> None:
-        failure = None if future.cancelled() else future.exception()
-        if failure is not None:
-            gateway.waiting.fail(request.request_id, _not_taken(request.request_id, failure))
-
-    delivery.add_done_callback(delivered)
-
-
-def _not_taken(request_id: str, cause: BaseException) -> Unavailable:
-    log.warning("request %s: the broker did not take it: %s", request_id, type(cause).__name__)
-    return Unavailable(f"the broker has not confirmed request {request_id} ({type(cause).__name__}); try again", retry_after_s=2)
+            await tell_cancelled(gateway, request.request_id)
 
 
 def _expire(answer: asyncio.Future[Answer], request_id: str, deadline_s: float) -> None:
@@ -241,16 +167,3 @@ async def _watch_client(receive: Receive, answer: asyncio.Future[Answer]) -> Non
         pass
     if not answer.done():
         answer.set_exception(ClientGone())
-
-
-async def _tell_cancelled(gateway: Gateway, request_id: str) -> None:
-    """Tell the worker that owns this request; where it can't be told it just goes on, so a failure is no error here."""
-    try:
-        await gateway.producer.send(
-            topics.CANCELLATIONS.name,
-            orjson.dumps({"request_id": request_id}),
-            request_id.encode(),
-            partition_of(request_id, topics.COUNTED_PARTITIONS),
-        )
-    except KafkaError as exc:
-        log.info("request %s: its cancellation could not be sent: %s", request_id, type(exc).__name__)

@@ -25,9 +25,9 @@ from pipeline.garbage import collect_seldom
 from pipeline.ingress.control_plane import ControlPlane
 from pipeline.ingress.health import Health
 from pipeline.ingress.http_app import Gate
-from pipeline.ingress.inference import Gateway
 from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import ReplyReader, Waiting
+from pipeline.ingress.sending import Gateway
 from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import new_producer, stop_producer
 from pipeline.kafka.follower import Follower

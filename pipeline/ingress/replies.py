@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline import topics
 from pipeline.errors import AlreadyExists, SluiceError, Unavailable
+from pipeline.ingress.feed import Feed
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options, stop_consumer
 from pipeline.settings import Settings
 
@@ -31,6 +32,7 @@ Answer = dict[str, Any]
 class _Entry:
     digest: bytes
     futures: list[asyncio.Future[Answer]] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
 
 
 class Waiting:
@@ -42,10 +44,24 @@ class Waiting:
         self._entries: dict[bytes, _Entry] = {}
 
     def join(self, request_id: str, digest: bytes = b"") -> tuple[asyncio.Future[Answer], bool]:
-        """A future of the answer, and whether this is the id's first waiter, who has to send the request.
+        """A future of the whole answer, and whether this is the id's first waiter, who has to send the request.
 
         Raises Unavailable when too many wait, and AlreadyExists where the same id is under way with another body (`digest`).
         """
+        entry = self._enter(request_id, digest)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        entry.futures.append(future)
+        return future, len(entry.futures) == 1
+
+    def follow(self, request_id: str, digest: bytes = b"") -> Feed:
+        """All that comes for the request, piece by piece. Everybody who follows sends the request: pieces are for the first asker only,
+        all others get the answer whole. Raises as `join`."""
+        entry = self._enter(request_id, digest)
+        feed = Feed()
+        entry.feeds.append(feed)
+        return feed
+
+    def _enter(self, request_id: str, digest: bytes) -> _Entry:
         if self.count >= self._limit:
             raise Unavailable(f"this ingress holds {self._limit} requests already, its limit; try again", retry_after_s=1)
         entry = self._entries.get(request_id.encode())
@@ -53,25 +69,30 @@ class Waiting:
             entry = self._entries[request_id.encode()] = _Entry(digest)
         elif entry.digest != digest:
             raise AlreadyExists("this Idempotency-Key is in use for a request with another body; use a new key for a new request")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        entry.futures.append(future)
         self.count += 1
-        return future, len(entry.futures) == 1
+        return entry
 
-    def leave(self, request_id: str, future: asyncio.Future[Answer]) -> bool:
+    def leave(self, request_id: str, waiter: asyncio.Future[Answer] | Feed) -> bool:
         """Stop waiting; True where nobody waits for this id any more."""
         key = request_id.encode()
         entry = self._entries.get(key)
-        if entry is None or future not in entry.futures:
-            return entry is None
-        entry.futures.remove(future)
-        self.count -= 1
-        if future.done() and not future.cancelled():
-            future.exception()  # seen, else asyncio reports an error that nobody waited for
-        if not entry.futures:
-            del self._entries[key]
+        if entry is None:
             return True
-        return False
+        if isinstance(waiter, Feed):
+            if waiter not in entry.feeds:
+                return False
+            entry.feeds.remove(waiter)
+        else:
+            if waiter not in entry.futures:
+                return False
+            entry.futures.remove(waiter)
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()  # seen, else asyncio reports an error that nobody waited for
+        self.count -= 1
+        if entry.futures or entry.feeds:
+            return False
+        del self._entries[key]
+        return True
 
     @contextlib.contextmanager
     def expecting(self, request_id: str) -> Iterator[asyncio.Future[Answer]]:
@@ -85,34 +106,55 @@ class Waiting:
     def __contains__(self, request_id: bytes) -> bool:
         return request_id in self._entries
 
-    def resolve(self, request_id: bytes, answer: Answer) -> None:
-        """Give the answer to everybody who waits for it; nobody is fine."""
+    def resolve(self, request_id: bytes, record: Answer, size: int = 0) -> None:
+        """Give a record of `size` bytes to everybody who waits for it; nobody is fine."""
         entry = self._entries.get(request_id)
-        for future in entry.futures if entry else ():
-            if not future.done():
-                future.set_result(answer)
+        if entry is None:
+            return
+        for feed in entry.feeds:
+            feed.take(record, size)
+        if "body" in record:
+            for future in entry.futures:
+                if not future.done():
+                    future.set_result(record)
 
     def fail(self, request_id: str, error: SluiceError) -> None:
         """Tell everybody who waits for this id that no answer will come."""
         entry = self._entries.get(request_id.encode())
-        for future in entry.futures if entry else ():
+        if entry is None:
+            return
+        # One exception each: raising one object in several tasks mixes their tracebacks.
+        for feed in entry.feeds:
+            feed.fail(type(error)(error.message, retry_after_s=error.retry_after_s))
+        for future in entry.futures:
             if not future.done():
-                # One exception each: raising one object in several tasks mixes their tracebacks.
                 future.set_exception(type(error)(error.message, retry_after_s=error.retry_after_s))
 
 
 def decode(value: bytes) -> Answer | None:
-    """An answer record with what the ingress relies on in the right types; None for anything else (pieces of streams included)."""
+    """A whole answer (it has a `body`), a piece of a stream (`chunk`) or its end, with what the ingress relies on in the right types; None
+    for anything else."""
     try:
-        answer = orjson.loads(value)
+        record = orjson.loads(value)
     except ValueError:
         return None
-    if not isinstance(answer, dict) or not isinstance(answer.get("body"), dict):
+    if not isinstance(record, dict) or not isinstance(record.get("run_id", ""), str):
         return None
-    status_code = answer.get("status_code")
+    if "chunk" in record:
+        chunk, head = record["chunk"], record.get("head")
+        choices = chunk.get("choices") if isinstance(chunk, dict) else None
+        good = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices) and isinstance(head, dict | None)
+        return record if good and _counts(record.get("sequence")) else None
+    status_code = record.get("status_code")
     if type(status_code) is not int or not 200 <= status_code <= 599:
         return None
-    return answer
+    if isinstance(record.get("body"), dict):
+        return record
+    return record if record.get("final") is True and _counts(record.get("sequence")) and "body" not in record else None
+
+
+def _counts(number: Any) -> bool:
+    return type(number) is int and number >= 0
 
 
 class ReplyReader:
@@ -174,4 +216,4 @@ class ReplyReader:
                 "an answer to request %s on %s cannot be read; ignored", request_id.decode("ascii", "replace"), topics.RESPONSES.name
             )
             return
-        self._waiting.resolve(request_id, answer)
+        self._waiting.resolve(request_id, answer, len(value or b""))

@@ -26,6 +26,7 @@ import aiohttp
 import httpx
 
 from pipeline.core import texts
+from pipeline.core.together import as_chunk
 from pipeline.endpoints import ServedEntity
 from pipeline.errors import InvalidParameter
 from pipeline.providers import anthropic, anthropic_stream, openai, openai_stream, wire
@@ -158,7 +159,7 @@ class ProviderClient:
                 if result.body is None:
                     yield result
                 else:
-                    yield openai_stream.as_chunk(result.body, task)
+                    yield as_chunk(result.body, task)
                     yield (result.input_tokens, result.output_tokens), result.served_model_name
                 return
             dialect = anthropic_stream.AnthropicStream if entity.external_model.provider == "anthropic" else openai_stream.OpenAIStream

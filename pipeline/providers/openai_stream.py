@@ -103,19 +103,3 @@ def _kind_of(value: dict[str, Any]) -> str:
     error = value.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     return kind if isinstance(kind, str) else ""
-
-
-def as_chunk(answer: dict[str, Any], task: str) -> dict[str, Any]:
-    """A whole answer, checked already, as one chunk: for providers that don't stream though they are asked to."""
-    chat = task == "llm/v1/chat"
-    chunk = {name: value for name, value in answer.items() if name != "usage"}
-    chunk["object"] = _CHAT if chat else _COMPLETION
-    chunk["choices"] = []
-    for place, choice in enumerate(answer["choices"]):
-        made = {"index": place, **choice}
-        if chat:
-            delta = made["delta"] = dict(made.pop("message"))
-            if delta.get("tool_calls"):
-                delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
-        chunk["choices"].append(made)
-    return chunk

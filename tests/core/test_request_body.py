@@ -68,11 +68,27 @@ def test_a_request_cannot_choose_where_it_goes(field: str) -> None:
         request_body.refuse_what_is_not_honoured({**CHAT, field: "https://elsewhere.example.com"})
 
 
-@pytest.mark.parametrize("stream", [True, 1, "yes"])
-def test_streaming_is_refused_and_its_absence_is_not(stream: object) -> None:
+@pytest.mark.parametrize("stream", [1, "yes", {}])
+def test_stream_is_a_truth_value_or_absent(stream: object) -> None:
     with pytest.raises(InvalidParameter, match="stream"):
         request_body.refuse_what_is_not_honoured({**CHAT, "stream": stream})
-    request_body.refuse_what_is_not_honoured({**CHAT, "stream": False})
+    for good in (True, False, None):
+        request_body.refuse_what_is_not_honoured({**CHAT, "stream": good})
+
+
+def test_embeddings_cannot_be_streamed() -> None:
+    with pytest.raises(InvalidParameter, match="stream"):
+        request_body.check({"input": "a text", "stream": True}, "llm/v1/embeddings")
+    request_body.check({"input": "a text", "stream": False}, "llm/v1/embeddings")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stream_options": {}}, {"stream": True, "stream_options": []}, {"stream": True, "stream_options": {"include_usage": 1}}]
+)
+def test_stream_options_need_a_stream_and_the_right_types(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameter, match="stream_options"):
+        request_body.refuse_what_is_not_honoured({**CHAT, **fields})
+    request_body.refuse_what_is_not_honoured({**CHAT, "stream": True, "stream_options": {"include_usage": True}})
 
 
 def test_usage_context_and_client_request_id_are_taken_out() -> None:

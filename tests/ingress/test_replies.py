@@ -99,7 +99,11 @@ async def test_expecting_leaves_whatever_happens() -> None:
         b'{"status_code": 99, "body": {}}',
         b'{"status_code": 1000000, "body": {}}',
         b'{"status_code": 200, "body": []}',
-        b'{"request_id": "r1", "sequence": 7, "chunk": {"choices": []}}',
+        b'{"request_id": "r1", "sequence": -1, "chunk": {"choices": []}}',
+        b'{"request_id": "r1", "sequence": 7, "chunk": {"choices": [1]}}',
+        b'{"request_id": "r1", "sequence": 7, "chunk": {}}',
+        b'{"request_id": "r1", "sequence": 7, "final": true}',
+        b'{"request_id": "r1", "run_id": 5, "sequence": 7, "final": true, "status_code": 200}',
     ],
 )
 def test_what_is_no_answer_is_passed_by(value: bytes) -> None:
@@ -108,3 +112,40 @@ def test_what_is_no_answer_is_passed_by(value: bytes) -> None:
 
 def test_an_answer_is_read() -> None:
     assert decode(orjson.dumps(ANSWER)) == ANSWER
+
+
+async def test_whoever_follows_gets_pieces_and_whole_answers_and_whoever_waits_only_the_whole() -> None:
+    waiting = Waiting(10)
+    feed, (future, _) = waiting.follow("r1"), waiting.join("r1")
+    piece = {"run_id": "a", "sequence": 0, "chunk": {"choices": []}}
+    waiting.resolve(b"r1", piece, 40)
+    assert not future.done()
+    waiting.resolve(b"r1", ANSWER, 40)
+    assert [await feed.get(1), await feed.get(1), await future] == [piece, ANSWER, ANSWER]
+    assert waiting.leave("r1", future) is False
+    assert waiting.leave("r1", feed) is True
+    assert waiting.count == 0
+
+
+async def test_a_feed_tells_its_error_after_what_came_before_it() -> None:
+    waiting = Waiting(10)
+    feed = waiting.follow("r1")
+    waiting.resolve(b"r1", ANSWER, 40)
+    waiting.fail("r1", Unavailable("the broker has not confirmed request r1", retry_after_s=2))
+    assert await feed.get(1) is ANSWER
+    with pytest.raises(Unavailable):
+        await feed.get(1)
+
+
+async def test_a_feed_of_a_client_that_reads_too_slowly_fails_instead_of_growing() -> None:
+    feed = Waiting(10).follow("r1")
+    for _ in range(9):
+        feed.take(ANSWER, 1 << 20)
+    for _ in range(8):
+        assert await feed.get(1) is ANSWER
+    with pytest.raises(Unavailable, match="too slowly"):
+        await feed.get(1)
+
+
+async def test_a_feed_without_anything_says_so_after_the_time() -> None:
+    assert await Waiting(10).follow("r1").get(0.01) is None
