@@ -6,7 +6,9 @@ it got (ledger.py). It never keeps a prompt or a key: of a body the ledger has a
 
     behaviours.py   model name -> what to do
     answers.py      what it says, as bytes in either wire format
+    streams.py      the same as server-sent events
     ledger.py       which calls came, and whether they were answered to the end
-    app.py          HTTP: the raw ASGI application
+    app.py          which path does what: the raw ASGI application
+    exchange.py     one answer on its way, and how it is broken
     server.py       the process: `main`
 """

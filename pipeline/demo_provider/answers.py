@@ -1,4 +1,4 @@
-"""What the demo provider says: made-up text that depends on the question alone, in OpenAI's and Anthropic's wire formats.
+"""What the demo provider says: made-up text that depends on the question alone, whole, in OpenAI's and Anthropic's wire formats.
 
 The same request always gets the same bytes, and the text holds a digest of the last user message, so that an answer which reached
 the wrong caller can be told. Pure: a parsed request and a Behaviour in, values and bytes out. A body that is no such request raises
@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import gzip
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import cycle, islice
 from typing import Any
 
 import orjson
@@ -23,6 +23,8 @@ CREATED = 1_700_000_000
 EMBEDDING_SIZE = 8
 _WORDS = ("the gate opens", "water finds its level", "a quiet stream", "the mill turns", "rain on the hills", "the lock fills slowly",
           "a boat goes down", "the reeds bend")  # fmt: skip
+
+_SINGLE = " ".join(_WORDS).split()
 
 
 class BadRequest(Exception):
@@ -55,6 +57,8 @@ def reply(body: dict[str, Any], behaviour: Behaviour) -> Reply:
     prompt, characters = _prompt(body)
     mark = digest(prompt)
     text = prompt if behaviour.echo else behaviour.say
+    if text is None and behaviour.words is not None:
+        text = " ".join((mark, *islice(cycle(_SINGLE), behaviour.words - 1)))
     if text is None:
         text = f"Demo answer {mark}: {_WORDS[int(mark[0], 16) % len(_WORDS)]}."
     tool_call = None
@@ -115,7 +119,7 @@ def chat(r: Reply) -> dict[str, Any]:
         "created": CREATED,
         "model": r.model,
         "choices": [choice],
-        "usage": _usage(r),
+        "usage": usage(r),
     }
 
 
@@ -128,7 +132,7 @@ def completion(r: Reply) -> dict[str, Any]:
         "created": CREATED,
         "model": r.model,
         "choices": [choice],
-        "usage": _usage(r),
+        "usage": usage(r),
     }
 
 
@@ -137,9 +141,9 @@ def message(r: Reply) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "text", "text": r.text}
     if r.tool_call:
         block = {"type": "tool_use", "id": r.tool_call["id"], "name": r.tool_call["name"], "input": r.tool_call["arguments"]}
-    usage = {"input_tokens": r.prompt_tokens, "output_tokens": r.completion_tokens}
+    counted = {"input_tokens": r.prompt_tokens, "output_tokens": r.completion_tokens}
     return {"id": f"msg_{r.id}", "type": "message", "role": "assistant", "model": r.model, "content": [block],
-            "stop_reason": _stop_reason(r), "stop_sequence": None, "usage": usage}  # fmt: skip
+            "stop_reason": stop_reason(r), "stop_sequence": None, "usage": counted}  # fmt: skip
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +162,8 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": body.get("model"), "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
-def _usage(r: Reply) -> dict[str, int]:
+def usage(r: Reply) -> dict[str, int]:
+    """OpenAI's counts of tokens."""
     return {
         "prompt_tokens": r.prompt_tokens,
         "completion_tokens": r.completion_tokens,
@@ -166,60 +171,9 @@ def _usage(r: Reply) -> dict[str, int]:
     }
 
 
-def _stop_reason(r: Reply) -> str:
+def stop_reason(r: Reply) -> str:
+    """Anthropic's word for the finish reason."""
     return {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}[r.finish_reason]
-
-
-def chat_events(r: Reply, piece_characters: int, with_usage: bool) -> Iterator[bytes]:
-    """A chat completion as server-sent events, one `bytes` for each event."""
-
-    def chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
-        head = {"id": f"chatcmpl-{r.id}", "object": "chat.completion.chunk", "created": CREATED, "model": r.model}
-        return b"data: " + orjson.dumps({**head, "choices": choices, **more}) + b"\n\n"
-
-    def delta(change: dict[str, Any], finish: str | None = None) -> list[dict[str, Any]]:
-        return [{"index": 0, "delta": change, "finish_reason": finish}]
-
-    yield chunk(delta({"role": "assistant", "content": ""}))
-    if r.tool_call:
-        function = {"name": r.tool_call["name"], "arguments": orjson.dumps(r.tool_call["arguments"]).decode()}
-        yield chunk(delta({"tool_calls": [{"index": 0, "id": r.tool_call["id"], "type": "function", "function": function}]}))
-    else:
-        for piece in _pieces(r.text, piece_characters):
-            yield chunk(delta({"content": piece}))
-    yield chunk(delta({}, r.finish_reason))
-    if with_usage:
-        yield chunk([], usage=_usage(r))
-    yield b"data: [DONE]\n\n"
-
-
-def message_events(r: Reply, piece_characters: int) -> Iterator[bytes]:
-    """An Anthropic message as server-sent events."""
-
-    def event(kind: str, **fields: Any) -> bytes:
-        return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps({"type": kind, **fields}) + b"\n\n"
-
-    empty = {**message(r), "content": [], "stop_reason": None, "usage": {"input_tokens": r.prompt_tokens, "output_tokens": 0}}
-    yield event("message_start", message=empty)
-    if r.tool_call:
-        block = {"type": "tool_use", "id": r.tool_call["id"], "name": r.tool_call["name"], "input": {}}
-        yield event("content_block_start", index=0, content_block=block)
-        for piece in _pieces(orjson.dumps(r.tool_call["arguments"]).decode(), piece_characters):
-            yield event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": piece})
-    else:
-        yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
-        yield event("ping")
-        for piece in _pieces(r.text, piece_characters):
-            yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
-    yield event("content_block_stop", index=0)
-    yield event(
-        "message_delta", delta={"stop_reason": _stop_reason(r), "stop_sequence": None}, usage={"output_tokens": r.completion_tokens}
-    )
-    yield event("message_stop")
-
-
-def _pieces(text: str, characters: int) -> Iterator[str]:
-    return (text[i : i + characters] for i in range(0, len(text), characters))
 
 
 def error(status: int, text: str, anthropic: bool) -> bytes:

@@ -1,41 +1,30 @@
 """The demo provider over HTTP: a raw ASGI application, since it is the benchmark's upstream and must cost little.
 
-    POST   /v1/chat/completions, /v1/completions, /v1/embeddings    OpenAI's, `stream: true` for chat
+    POST   /v1/chat/completions, /v1/completions, /v1/embeddings    OpenAI's, `stream: true` for the first two
     POST   /v1/messages                                              Anthropic's, `stream: true` too
     GET    /v1/models
     POST   /demo/behaviour {"model", "behaviour", "times"}           the next so many calls of a model behave like this
     GET    /demo/calls[?request_id=...][&model=...]                  the ledger
     DELETE /demo/calls
 
-It decides nothing that behaviours.py and answers.py don't. To break a connection in mid-answer it needs the transport, which
-server.py puts into the scope.
+It decides nothing that behaviours.py, answers.py and streams.py don't; how an answer gets to the caller is exchange.py's.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
-from pipeline.demo_provider import answers
+from pipeline.demo_provider import answers, streams
 from pipeline.demo_provider.behaviours import DEFAULT, Behaviour, behaviour_of
+from pipeline.demo_provider.exchange import NEVER_S, CallerGone, Exchange, Receive, Scope, Send
 from pipeline.demo_provider.ledger import Ledger
 
-TRANSPORT = "sluice.transport"
 MAX_TIMES = 1_000_000
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_JSON = b"application/json"
 _MODEL_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages"})
-
-
-class CallerGone(Exception):
-    """The caller closed the connection before it had its answer."""
 
 
 class DemoProvider:
@@ -113,7 +102,7 @@ class DemoProvider:
             await exchange.pause(behaviour.slow_s)
         if behaviour.damage in ("close", "hang"):
             if behaviour.damage == "hang":
-                await exchange.pause(3_600)
+                await exchange.pause(NEVER_S)
             exchange.cut()
             return
         if behaviour.damage == "redirect":
@@ -132,8 +121,9 @@ class DemoProvider:
                 answer = answers.embeddings(body)
             else:
                 reply = answers.reply(body, behaviour)
-                if body.get("stream") is True and path != "/v1/completions":
-                    await self._stream(exchange, reply, body, behaviour, anthropic)
+                if body.get("stream") is True and not behaviour.whole:
+                    events = streams.events(path, reply, body, behaviour)
+                    await exchange.stream(events, behaviour.drip_s, streams.end(behaviour))
                     return
                 answer = (
                     answers.message(reply)
@@ -151,87 +141,3 @@ class DemoProvider:
         extra = [(b"content-encoding", b"gzip")] if behaviour.damage == "bomb" else []
         half = behaviour.damage == "half"
         await exchange.answer(200, answers.spoil(answer, behaviour), extra=extra, drip_s=behaviour.drip_s, half=half)
-
-    async def _stream(self, exchange: Exchange, reply: answers.Reply, body: dict[str, Any], behaviour: Behaviour, anthropic: bool) -> None:
-        if anthropic:
-            events = list(answers.message_events(reply, behaviour.piece_characters))
-        else:
-            options = body.get("stream_options")
-            with_usage = isinstance(options, dict) and options.get("include_usage") is True
-            events = list(answers.chat_events(reply, behaviour.piece_characters, with_usage))
-        half = behaviour.damage == "half"
-        await exchange.stream(events[: len(events) // 2] if half else events, behaviour.drip_s, cut=half)
-
-
-class Exchange:
-    """One request and its answer, with the means to be a bad provider."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope = scope
-        self.status = 0
-        self._receive = receive
-        self._send = send
-        self._gone: asyncio.Future[Any] | None = None
-
-    async def read(self) -> bytes:
-        """The whole request body."""
-        event = await self._receive()
-        if not event.get("more_body"):
-            return bytes(event.get("body", b""))
-        data = bytearray(event.get("body", b""))
-        while event.get("more_body"):
-            event = await self._receive()
-            data += event.get("body", b"")
-        return bytes(data)
-
-    async def pause(self, seconds: float) -> None:
-        """Wait; CallerGone as soon as the caller closes the connection."""
-        if self._gone is None:
-            self._gone = asyncio.ensure_future(self._receive())
-        done, _ = await asyncio.wait((self._gone,), timeout=seconds)
-        if done:
-            raise CallerGone
-
-    def cut(self) -> None:
-        """Close the connection here and now."""
-        self.scope[TRANSPORT].abort()
-
-    async def answer(
-        self,
-        status: int,
-        data: bytes,
-        content_type: bytes = _JSON,
-        *,
-        extra: Iterable[tuple[bytes, bytes]] = (),
-        drip_s: float = 0.0,
-        half: bool = False,
-    ) -> None:
-        """Send an answer whole, byte for byte with pauses of `drip_s`, or the first half of it only."""
-        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(data)), *extra]
-        await self._start(status, headers)
-        if half:
-            await self._send({"type": "http.response.body", "body": data[: len(data) // 2], "more_body": True})
-            self.scope[TRANSPORT].close()
-            return
-        if drip_s:
-            for i in range(len(data) - 1):
-                await self._send({"type": "http.response.body", "body": data[i : i + 1], "more_body": True})
-                await self.pause(drip_s)
-            data = data[-1:]
-        await self._send({"type": "http.response.body", "body": data})
-
-    async def stream(self, events: list[bytes], gap_s: float, cut: bool) -> None:
-        """Send server-sent events with pauses of `gap_s`; with `cut` close the connection after the last."""
-        await self._start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")])
-        for event in events:
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-            if gap_s:
-                await self.pause(gap_s)
-        if cut:
-            self.scope[TRANSPORT].close()
-            return
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})

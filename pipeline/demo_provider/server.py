@@ -15,7 +15,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.demo_provider.app import TRANSPORT, DemoProvider
+from pipeline.demo_provider.app import DemoProvider
+from pipeline.demo_provider.exchange import TRANSPORT
 from pipeline.demo_provider.ledger import Ledger
 
 HOST = "127.0.0.1"
