@@ -67,7 +67,9 @@ class Query:
         status_code = answer["status_code"]
         gateway.metrics.answered(request.endpoint.name, status_code, time.monotonic() - arrived)
         body = self._body(answer, request.endpoint.name, scope["sluice.form"])
-        await answers.respond(send, status_code, body, request.request_id, answers.answer_headers(answer))
+        # A refused repeat has an id of its own.
+        request_id = str(answer.get("request_id") or request.request_id)
+        await answers.respond(send, status_code, body, request_id, answers.answer_headers(answer))
 
     def _checked(self, raw: bytes, name: str | None, headers: Headers, caller: Token) -> Request:
         body = json_text.parse_object(raw)

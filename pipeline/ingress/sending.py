@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import uuid_utils
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -93,6 +94,7 @@ async def send_request(gateway: Gateway, request: Request, caller: Token, failed
         revision=request.endpoint.revision,
         reply_to=topics.RESPONSES.name,
         reply_partition=settings.reply_partition,
+        refused_id=str(uuid_utils.uuid7()) if request.digest else "",
     )
     value = record_of(request, caller, deadline_ms, settings.reply_partition)
     try:

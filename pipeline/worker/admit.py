@@ -139,8 +139,9 @@ class Admit:
         run_id, now_ms = self._out.new_id(), self._out.now_ms()
         kept = self._guards.kept_of_refused(endpoint, request.body) if request is not None else None
         outcome = Outcome(request=kept, error=error)
-        await self._out.record(inference_record(envelope, request, endpoint, outcome, run_id, now_ms), mark=None)
-        await self._out.answer(envelope, answer_record(envelope, outcome, run_id, now_ms))
+        told = envelope.with_(request_id=envelope.refused_id or envelope.request_id)
+        await self._out.record(inference_record(told, request, endpoint, outcome, run_id, now_ms), mark=None)
+        await self._out.answer(envelope, answer_record(told, outcome, run_id, now_ms))
 
     async def _dead_letter(self, message: Any, value: bytes | None, reason: str) -> None:
         letter = DeadLetter(

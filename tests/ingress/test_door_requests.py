@@ -110,6 +110,25 @@ async def test_the_same_key_at_once_is_answered_to_everybody(stack: Any) -> None
     assert len({a.headers["x-request-id"] for a in answers}) == 1
 
 
+async def test_a_try_that_a_limit_refuses_is_recorded_beside_the_request_of_its_key(stack: Any) -> None:
+    table = {"catalog_name": "door", "schema_name": "tests", "table_name_prefix": "keyed", "enabled": True}
+    limits = [{"calls": 1, "renewal_period": "minute", "key": "user"}]
+    stack.create_endpoint("door-keyed", {"rate_limits": limits, "inference_table_config": table}, entities=[stack.entity("echo+slow-1")])
+    path = "/serving-endpoints/door-keyed/invocations"
+    key = {"idempotency-key": str(uuid.uuid4())}
+    # At the end of a renewal period both would be admitted.
+    async with client_of(stack) as client:
+        first, again = await asyncio.gather(*(client.post(path, json=chat("once"), headers=key) for _ in range(2)))
+        refused = await client.post(path, json=chat("once"), headers=key)
+        while refused.status_code != 429:
+            refused = await client.post(path, json=chat("once"), headers=key)
+    assert (first.status_code, again.status_code) == (200, 200)
+    request_id, refused_id = first.headers["x-request-id"], refused.headers["x-request-id"]
+    assert refused_id != request_id
+    rows = {r["request_id"]: r["status_code"] for r in stack.wait_rows("door.tests.keyed_request_response", 2)}
+    assert (rows[request_id], rows[refused_id]) == (200, 429)
+
+
 async def test_a_key_belongs_to_its_user_and_its_endpoint(stack: Any) -> None:
     key = {"idempotency-key": "shared"}
     async with client_of(stack) as admin, client_of(stack, stack.token("bob@example.com")) as bob:
