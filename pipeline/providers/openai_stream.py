@@ -31,8 +31,8 @@ class OpenAIStream:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every choice that began has said why it ended."""
-        return self.ended or (bool(self._open) and not any(self._open.values()))
+        """Whether a choice has come, and every one has said why it ended, or the answer as a whole has ended."""
+        return bool(self._open) and (self.ended or not any(self._open.values()))
 
     @property
     def tokens(self) -> tuple[int | None, int | None]:
@@ -115,6 +115,9 @@ def as_chunk(answer: dict[str, Any], task: str) -> dict[str, Any]:
         made = {"index": place, **choice}
         if chat:
             delta = made["delta"] = dict(made.pop("message"))
+            if isinstance(delta.get("content"), list):
+                # A delta's content is text, which can be joined.
+                delta["content"] = "".join(part["text"] for part in delta["content"] if isinstance(part.get("text"), str))
             if delta.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
         chunk["choices"].append(made)
