@@ -180,6 +180,9 @@ def as_chunk(answer: dict[str, Any], task: str) -> dict[str, Any]:
         made = {"index": place, **choice}
         if chat:
             delta = made["delta"] = dict(_object(made.pop("message", None)))
+            if isinstance(delta.get("content"), list):
+                # A delta's content is text, which can be joined.
+                delta["content"] = "".join(p["text"] for p in delta["content"] if isinstance(p, dict) and isinstance(p.get("text"), str))
             if delta.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
         chunk["choices"].append(made)

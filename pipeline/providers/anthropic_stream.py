@@ -31,14 +31,14 @@ class AnthropicStream:
         # Content block -> its tool call's number and, until arguments have come, the input it began with.
         self._calls: dict[int, tuple[int, Any]] = {}
         self._texts: set[int] = set()
-        self._stopped = False
+        self._begun = self._stopped = False
         self.model: str | None = None
         self.ended = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether the message has said why it ended."""
-        return self.ended or self._stopped
+        """Whether the message began, and has ended or said why it does."""
+        return self._begun and (self.ended or self._stopped)
 
     @property
     def tokens(self) -> tuple[int | None, int | None]:
@@ -51,6 +51,7 @@ class AnthropicStream:
         match value.get("type"):
             case "message_start":
                 message = _object(value, "message")
+                self._begun = True
                 self._id = message["id"] if isinstance(message.get("id"), str) else ""
                 self.model = message["model"] if isinstance(message.get("model"), str) else None
                 self._count(message.get("usage"))

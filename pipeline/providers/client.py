@@ -49,6 +49,10 @@ _FIXED_HEADERS = [
     ("accept-encoding", "identity"),
     ("user-agent", "sluice-gateway"),
 ]
+# An event of a stream is some hundred bytes around a few letters, which are all that is kept of it: so much of each counts only in part
+# towards the cap, or a long answer in small pieces would come to its end at a tenth of what a whole one may have.
+_ENVELOPE_BYTES = 512
+_ENVELOPE_SHARE = 8
 _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
 
@@ -165,21 +169,26 @@ class ProviderClient:
             dialect = anthropic_stream.AnthropicStream if entity.external_model.provider == "anthropic" else openai_stream.OpenAIStream
             answer = dialect(task, int(time.time()))
             parser = EventParser()
-            pieces = aiter(self._pieces(headers, response.stream))
+            cap, size = self._settings.max_provider_bytes, 0
+            pieces = self._pieces(headers, response.stream, cap * _ENVELOPE_SHARE)
             while not answer.ended:
                 async with asyncio.timeout_at(deadline_s):
                     piece = await anext(pieces, None)
                 if piece is None:
                     break
                 for event in parser.feed(piece):
+                    size += max(len(event.data) - _ENVELOPE_BYTES, len(event.data) // _ENVELOPE_SHARE)
+                    if size > cap:
+                        raise _TooLarge
                     if not answer.ended:
                         for chunk in answer.take(Event(event.kind, _blotted(event.data, secret))):
                             yield chunk
             if not answer.is_whole:
                 raise wire.Garbage("ends in the middle")
             if answer.ended:
-                # The end of the body has mostly come with the end of the answer; then the connection can be used again.
-                with contextlib.suppress(TimeoutError):
+                # The end of the body has mostly come with the end of the answer; then the connection can be used again. Whatever else comes
+                # is no matter of this answer's.
+                with contextlib.suppress(Exception):
                     async with asyncio.timeout(0):
                         while await anext(pieces, None) is not None:
                             pass
@@ -240,12 +249,11 @@ class ProviderClient:
 
     async def _read(self, headers: httpx.Headers, stream: httpx.AsyncByteStream) -> bytes:
         """The body, decompressed; _TooLarge as soon as it is over the cap, before or after."""
-        pieces = [piece async for piece in self._pieces(headers, stream)]
+        pieces = [piece async for piece in self._pieces(headers, stream, self._settings.max_provider_bytes)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _pieces(self, headers: httpx.Headers, stream: httpx.AsyncByteStream) -> AsyncIterator[bytes]:
+    async def _pieces(self, headers: httpx.Headers, stream: httpx.AsyncByteStream, cap: int) -> AsyncIterator[bytes]:
         """The body as it comes; otherwise as `_read`."""
-        cap = self._settings.max_provider_bytes
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip", "deflate"):
             raise wire.Garbage("is compressed in a way that was not asked for")

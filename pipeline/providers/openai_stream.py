@@ -31,8 +31,8 @@ class OpenAIStream:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every choice that began has said why it ended."""
-        return self.ended or (bool(self._open) and not any(self._open.values()))
+        """Whether a choice has come, and every one has said why it ended, or the answer as a whole has ended."""
+        return bool(self._open) and (self.ended or not any(self._open.values()))
 
     @property
     def tokens(self) -> tuple[int | None, int | None]:

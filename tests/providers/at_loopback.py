@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,43 @@ from tests import demo
 CANARY = "sk-canary-7f3d91aa-never-show-this"
 CHAT = "llm/v1/chat"
 Call = Callable[..., Awaitable[ProviderResult]]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A stream to its end."""
+
+    chunks: list[dict[str, Any]]
+    result: ProviderResult
+
+    @property
+    def text(self) -> str:
+        """What is said, of chat and completions alike."""
+        return "".join(choice.get("delta", choice).get("content") or choice.get("text") or "" for choice in self._choices())
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The pieces of tool calls."""
+        return [call for choice in self._choices() for call in choice["delta"].get("tool_calls") or []]
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Those that are not None."""
+        return [choice["finish_reason"] for choice in self._choices() if choice["finish_reason"] is not None]
+
+    def _choices(self) -> list[dict[str, Any]]:
+        return [choice for chunk in self.chunks for choice in chunk["choices"]]
+
+
+Stream = Callable[..., Awaitable[Streamed]]
+
+
+async def read(items: AsyncIterator[dict[str, Any] | ProviderResult]) -> Streamed:
+    """All of a stream; the result must be the one last item."""
+    *chunks, result = [item async for item in items]
+    assert isinstance(result, ProviderResult)
+    assert all(isinstance(chunk, dict) for chunk in chunks)
+    return Streamed([chunk for chunk in chunks if isinstance(chunk, dict)], result)
 
 
 @dataclass(frozen=True)
@@ -36,10 +73,14 @@ async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 
 class ScriptedProvider:
-    """A provider that answers every call with these bytes and keeps the last call's headers and body."""
+    """A provider that answers every call with these bytes and keeps the last call's headers and body; `missing_bytes` more it promises,
+    but closes the connection instead."""
 
-    def __init__(self, answer: bytes, extra: str = "", status: str = "200 OK") -> None:
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n{extra}Connection: close\r\n\r\n"
+    def __init__(
+        self, answer: bytes, extra: str = "", status: str = "200 OK", media_type: str = "application/json", missing_bytes: int = 0
+    ) -> None:
+        length = len(answer) + missing_bytes
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n{extra}Connection: close\r\n\r\n"
         self._answer = head.encode() + answer
         self.headers: dict[str, str] = {}
         self.body = b""

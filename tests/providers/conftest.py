@@ -13,7 +13,7 @@ from pipeline.endpoints import ServedEntity
 from pipeline.providers.client import ProviderClient
 from pipeline.providers.result import ProviderResult
 from pipeline.settings import Settings
-from tests.providers.at_loopback import CANARY, CHAT, Call, Demo
+from tests.providers.at_loopback import CANARY, CHAT, Call, Demo, Stream, Streamed, read
 
 
 @pytest.fixture(scope="session")
@@ -79,5 +79,26 @@ def call(client: ProviderClient, entity: Callable[..., ServedEntity]) -> Call:
     ) -> ProviderResult:
         body = body or {"messages": [{"role": "user", "content": "How deep is the lock?"}]}
         return await client.call(entity(model, task=task, **entity_fields), body, task=task, timeout_s=timeout_s, request_id=request_id)
+
+    return ask
+
+
+@pytest.fixture
+def stream(client: ProviderClient, entity: Callable[..., ServedEntity]) -> Stream:
+    """As `call`, but asks for a stream, and reads it to its end."""
+
+    async def ask(
+        model: str,
+        *,
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 10.0,
+        request_id: str = "request-1",
+        task: str = CHAT,
+        **entity_fields: Any,
+    ) -> Streamed:
+        body = body or {"messages": [{"role": "user", "content": "How deep is the lock?"}]}
+        return await read(
+            client.stream(entity(model, task=task, **entity_fields), body, task=task, timeout_s=timeout_s, request_id=request_id)
+        )
 
     return ask

@@ -78,6 +78,94 @@ def test_anthropics_client_gets_message_and_stream_alike(anthropic_client: anthr
     assert (streamed.stop_reason, streamed.usage.output_tokens) == (message.stop_reason, message.usage.output_tokens)
 
 
+def test_openais_client_streams_completions(openai_client: openai.OpenAI) -> None:
+    stream = openai_client.completions.create(
+        model="echo+pieces-4", prompt="up the river", stream=True, stream_options={"include_usage": True}
+    )  # fmt: skip
+    chunks = list(stream)
+    assert [c.choices[0].text for c in chunks if c.choices] == ["up t", "he r", "iver", ""]
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("pieces", [1, 5, 1_000])
+def test_openais_client_puts_a_tool_call_together(openai_client: openai.OpenAI, pieces: int) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}]
+    messages: Any = QUESTION
+    with openai_client.chat.completions.stream(model=f"tool+pieces-{pieces}", messages=messages, tools=tools) as stream:
+        sizes = [len(event.arguments_delta) for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        answer = stream.get_final_completion()
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert (call.function.name, orjson.loads(call.function.arguments)) == ("find", {"text": "Where does the water go?"})
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert max(sizes) == min(pieces, len(call.function.arguments))
+
+
+@pytest.mark.parametrize("damage", ["cut-2", "error-2", "half"])
+def test_a_broken_stream_is_one_for_the_clients_too(
+    openai_client: openai.OpenAI, anthropic_client: anthropic.Anthropic, damage: str
+) -> None:
+    model, messages = f"echo+pieces-6+{damage}", list[Any](QUESTION)
+    # Their kinds differ from client to client, and with the library below.
+    broken = "incomplete|Connection error|after 2 pieces"
+    said = ""
+    with pytest.raises(Exception, match=broken):
+        for chunk in openai_client.chat.completions.create(model=model, messages=messages, stream=True):
+            said += chunk.choices[0].delta.content or ""
+    assert said == "Where does t"
+    said = ""
+    stream = anthropic_client.messages.stream(model=model, max_tokens=50, messages=messages)
+    with pytest.raises(Exception, match=broken), stream as events:
+        for text in events.text_stream:
+            said += text
+    assert said == "Where does t"
+
+
+def test_a_stalled_stream_stays_open_and_silent(openai_client: openai.OpenAI, demo: Demo) -> None:
+    messages: Any = QUESTION
+    said = ""
+    with pytest.raises(openai.APITimeoutError):
+        for chunk in openai_client.with_options(timeout=0.5).chat.completions.create(
+            model="echo+pieces-5+stall-1", messages=messages, stream=True, extra_headers={"x-client-request-id": "stalled-1"}
+        ):
+            said += chunk.choices[0].delta.content or ""
+    assert said == "Where"
+    assert [c["status"] for c in demo.calls(request_id="stalled-1")] == [200]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages"])
+@pytest.mark.parametrize("model", ["endless", "endless+drip-0.01", "echo+stall-1"])
+async def test_a_stream_that_its_caller_leaves_is_cut_off(demo: Demo, path: str, model: str) -> None:
+    headers = {"x-client-request-id": f"left-{path}-{model}"}
+    body = {"model": model, "messages": QUESTION, "prompt": "a long text", "stream": True}
+    with httpx.stream("POST", f"{demo.url}{path}", json=body, headers=headers, trust_env=False) as answer:
+        pieces = answer.iter_bytes()
+        next(pieces)
+        assert [c["state"] for c in demo.calls(request_id=headers["x-client-request-id"])] == ["open"]
+    await until(lambda: [c["state"] for c in demo.calls(request_id=headers["x-client-request-id"])] == ["cut off"])
+
+
+def test_a_stream_read_to_its_end_is_finished_though_the_caller_hangs_up(demo: Demo) -> None:
+    body = {"model": "echo+drip-0.05", "messages": QUESTION, "stream": True}
+    with httpx.stream("POST", f"{demo.url}{CHAT}", json=body, headers={"x-client-request-id": "read-1"}, trust_env=False) as answer:
+        assert any(line == "data: [DONE]" for line in answer.iter_lines())
+    assert [c["state"] for c in demo.calls(request_id="read-1")] == ["finished"]
+
+
+def test_a_stream_may_be_answered_whole(demo: Demo) -> None:
+    answer = chat(demo, "echo+whole", stream=True)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["choices"][0]["message"]["content"] == "Where does the water go?"
+
+
+@pytest.mark.parametrize("words", [1, 2, 120])
+def test_so_many_words_with_the_questions_digest_first(demo: Demo, words: int) -> None:
+    said = chat(demo, f"words-{words}").json()["choices"][0]["message"]["content"].split(" ")
+    assert len(said) == words
+    assert said[0] == digest("Where does the water go?")
+
+
 def test_behaviours_combine(demo: Demo) -> None:
     begin = time.monotonic()
     answer = chat(demo, "slow-0.3+say-all_quiet")
@@ -85,7 +173,9 @@ def test_behaviours_combine(demo: Demo) -> None:
     assert answer.json()["choices"][0]["message"]["content"] == "all quiet"
 
 
-@pytest.mark.parametrize("model", ["gpt-4o", "slow-x", "fail-", "fail-9999", "huge-", "", "+", "claude-sonnet-4-5"])
+@pytest.mark.parametrize(
+    "model", ["gpt-4o", "slow-x", "fail-", "fail-9999", "huge-", "words-", "cut-x", "stall", "", "+", "claude-sonnet-4-5"]
+)
 def test_other_names_are_just_names(model: str) -> None:
     assert behaviour_of(model) == DEFAULT
 
