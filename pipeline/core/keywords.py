@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 
 from pipeline.core.pii.normalise import fold_lookalikes, readings
@@ -224,14 +224,29 @@ class KeywordStream:
 
     def feed(self, piece: str) -> str:
         """Take the next piece; the text that may be released now. At most about three keywords' length is held back."""
-        self._pending += piece
-        return self._release(False)
+        return self._driven(self.steps(piece, final=False))
 
     def finish(self) -> str:
         """The stream has ended; the rest of the text."""
-        return self._release(True)
+        return self._driven(self.steps("", final=True))
 
-    def _release(self, final: bool) -> str:
+    def give_up(self) -> str:
+        """What is held back, unlooked at."""
+        held, self._pending = self._pending, ""
+        return held
+
+    def _driven(self, steps: Generator[str, dict[str, int], str]) -> str:
+        try:
+            text = next(steps)
+            while True:
+                text = steps.send(self._matcher.find(text))
+        except StopIteration as end:
+            released: str = end.value
+            return released
+
+    def steps(self, piece: str, *, final: bool) -> Generator[str, dict[str, int], str]:
+        """`feed` or `finish` for whoever looks for the keywords elsewhere: yields text, takes what `find` says of it."""
+        self._pending += piece
         if self.blocked or not self._pending:
             return ""
         window = self._context + self._pending
@@ -239,7 +254,7 @@ class KeywordStream:
         cut = len(window) if final else max(base, self._undivided(window, self._matcher.begins(window)))
         if cut == base:
             return ""
-        self.found = self._matcher.find(window[:cut])
+        self.found = yield window[:cut]
         if self.found:
             self.blocked, self._pending = True, ""
             return ""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Generator, Iterable
 from typing import Literal
 
-from pipeline.core.pii.detection import DEFAULT_THRESHOLD, detect
+from pipeline.core.pii.detection import DEFAULT_THRESHOLD, PiiSpan, detect
 from pipeline.core.pii.labels import BEHIND, REACH
 from pipeline.core.pii.masking import MASK, merged
 from pipeline.core.pii.normalise import fold_lookalikes, folded
@@ -46,41 +47,22 @@ _TAILS = (
 )
 
 
-class PiiStream:
-    """The detector for one stream (one choice of one answer). `counts`: findings so far; `blocked`: nothing more will be released."""
+class Masking:
+    """Findings masked in text that is released part by part; a value in several parts gets one mask and is counted once.
 
-    def __init__(
-        self, behavior: Literal["BLOCK", "MASK"], entities: frozenset[str] | None = None, threshold: float = DEFAULT_THRESHOLD
-    ) -> None:
-        self._blocks, self._threshold = behavior == "BLOCK", threshold
-        self._wanted = DEFAULT_ENTITIES if entities is None else entities & DEFAULT_ENTITIES
-        self._context = ""
-        self._pending = ""
-        self._open = False  # The context ends within a value whose mask has gone out.
-        self.counts: Counter[str] = Counter()
+    `blocked`: with BLOCK, a finding came up; what stood before it was released, nothing of it was.
+    """
+
+    def __init__(self, behavior: Literal["BLOCK", "MASK"], counts: Counter[str]) -> None:
+        self._blocks = behavior == "BLOCK"
+        self._open = False  # What has gone out ends within a value whose mask has gone out.
+        self.counts = counts
         self.blocked = False
 
-    def feed(self, piece: str) -> str:
-        """Take the next piece; the text that may be released now, masked."""
-        self._pending += piece
-        return self._release(False)
-
-    def finish(self) -> str:
-        """The stream has ended; the rest of the text, masked."""
-        return self._release(True)
-
-    def _release(self, final: bool) -> str:
-        if self.blocked or not self._pending or not self._wanted:
-            released, self._pending = "" if self.blocked else self._pending, ""
-            return released
-        base = len(self._context)
-        window = self._context + self._pending
-        weak = detect([window], self._wanted, 0.0)
-        cut = len(window) if final else max(base, self._cut(window, [(s.start, s.end, s.entity, s.score) for s in weak]))
-        # An unsure finding may cover a sure one, so that one doesn't follow from the other.
-        sure = weak if all(span.score >= self._threshold for span in weak) else detect([window], self._wanted, self._threshold)
+    def released(self, window: str, base: int, cut: int, spans: Iterable[PiiSpan]) -> str:
+        """window[base:cut] with the `spans` of the window masked; up to `base` it has gone out already."""
         parts: list[tuple[int, int]] = []
-        for span in sure:
+        for span in spans:
             if span.start < cut and span.end > base:
                 parts.append((max(span.start, base), min(span.end, cut)))
                 self.counts[span.entity] += not (self._open and span.start < base)
@@ -89,7 +71,7 @@ class PiiStream:
         for start, end in merged(parts):
             out.append(window[done:start])
             if self._blocks:
-                self.blocked, self._pending = True, ""
+                self.blocked = True
                 return "".join(out)
             if not (start == base and self._open):
                 out.append(MASK)
@@ -97,8 +79,71 @@ class PiiStream:
         out.append(window[done:cut])
         if cut > base:
             self._open = bool(parts) and done == cut
-        self._keep(window, cut)
         return "".join(out)
+
+
+class PiiStream:
+    """The detector for one stream (one choice of one answer). `counts`: findings so far; `blocked`: nothing more will be released."""
+
+    def __init__(
+        self,
+        behavior: Literal["BLOCK", "MASK"],
+        entities: frozenset[str] | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        counts: Counter[str] | None = None,
+    ) -> None:
+        self.wanted = DEFAULT_ENTITIES if entities is None else entities & DEFAULT_ENTITIES
+        self.counts: Counter[str] = Counter() if counts is None else counts
+        self._threshold = threshold
+        self._masking = Masking(behavior, self.counts)
+        self._context = ""
+        self._pending = ""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a finding has ended the stream."""
+        return self._masking.blocked
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; the text that may be released now, masked."""
+        return self._driven(self.steps(piece, final=False))
+
+    def finish(self) -> str:
+        """The stream has ended; the rest of the text, masked."""
+        return self._driven(self.steps("", final=True))
+
+    def give_up(self) -> str:
+        """What is held back, unlooked at."""
+        held, self._pending = self._pending, ""
+        return held
+
+    def _driven(self, steps: Generator[tuple[str, float], list[PiiSpan], str]) -> str:
+        try:
+            window, threshold = next(steps)
+            while True:
+                window, threshold = steps.send(detect([window], self.wanted, threshold))
+        except StopIteration as end:
+            released: str = end.value
+            return released
+
+    def steps(self, piece: str, *, final: bool) -> Generator[tuple[str, float], list[PiiSpan], str]:
+        """`feed` or `finish` for whoever looks elsewhere: yields a text and a threshold, takes what `detect` finds of what is `wanted`."""
+        self._pending += piece
+        if self.blocked or not self._pending or not self.wanted:
+            released, self._pending = "" if self.blocked else self._pending, ""
+            return released
+        base = len(self._context)
+        window = self._context + self._pending
+        weak = yield window, 0.0
+        cut = len(window) if final else max(base, self._cut(window, [(s.start, s.end, s.entity, s.score) for s in weak]))
+        # An unsure finding may cover a sure one, so that one doesn't follow from the other.
+        sure = weak if all(span.score >= self._threshold for span in weak) else (yield window, self._threshold)
+        out = self._masking.released(window, base, cut, sure)
+        if self.blocked:
+            self._pending = ""
+        else:
+            self._keep(window, cut)
+        return out
 
     def _keep(self, window: str, cut: int) -> None:
         gone, self._pending = window[:cut], window[cut:]
