@@ -70,10 +70,10 @@ class _Keywords:
                 found = yield from self._tally.ask("KEYWORD", FindKeywords(self._words, (looked_at,)))
                 if found is None:
                     return self._stream.give_up()
-                if found:
-                    self._tally.block("KEYWORD", judge_keywords(found)[1])
                 looked_at = steps.send(found)
         except StopIteration as end:
+            if self._stream.blocked:
+                self._tally.block("KEYWORD", judge_keywords(self._stream.found)[1])
             return str(end.value)
 
 
@@ -111,13 +111,14 @@ class _Sentences:
         self._entities = rules.entities - DEFAULT_ENTITIES if rules.pii is not None else frozenset()
         self._masking = Masking(rules.pii or "MASK", tally.personal_data)
         self._pending = ""
+        self._looked_at = 0  # So much of what waits has been looked at, and ends with a name that may go on.
         self._before_names = ""
         self._before_safety = ""
 
     def take(self, text: str, final: bool) -> Steps:
         self._pending += text
-        cut = len(self._pending) if final else _sentences_end(self._pending)
-        if not cut:
+        cut = len(self._pending) if final else _sentences_end(self._pending, self._looked_at)
+        if cut <= self._looked_at and not final:
             return ""
         if self._entities and not self._tally.gave_up("PII"):
             said = yield from self._without_names(cut, final)
@@ -134,37 +135,37 @@ class _Sentences:
     def _without_names(self, cut: int, final: bool) -> Steps:
         base = len(self._before_names)
         window = self._before_names + self._pending
-        whole = window if final else window[: base + cut]
-        found = yield from self._tally.ask("PII", FindPersonalData(self._entities, self._rules.threshold, (whole,), ()))
-        cut += base
-        if found is not None:
-            spans = list(_around_masks(whole, found))
+        end = base + cut
+        found = yield from self._tally.ask("PII", FindPersonalData(self._entities, self._rules.threshold, (window[:end],), ()))
+        cut = end
+        if found is None:
+            said = window[base:cut]
+        else:
+            spans = list(_around_masks(window[:end], found))
             if not final:
                 # A name at the end may go on.
-                cut = min(
-                    (s.start for s in spans if base < s.start < cut <= s.end + 1 and len(window) - s.start <= MOST_WAITING), default=cut
-                )
+                held = [span.start for span in spans if base <= span.start < end <= span.end + 1]
+                cut = min((start for start in held if len(window) - start <= MOST_WAITING), default=end)
             said = self._masking.released(window, base, cut, spans)
             if self._masking.blocked:
                 self._tally.block_personal_data()
             elif self._tally.personal_data:
                 self._tally.note("PII", "MASKED")
-        else:
-            said = window[base:cut]
         self._pending = window[cut:]
+        self._looked_at = end - cut
         self._before_names = window[max(0, cut - _BEFORE_NAMES) : cut]
         return said
 
 
-def _sentences_end(text: str) -> int:
-    """Where the last whole sentence of `text` ends, 0 where there is none; of what is too long to wait, the last whole word."""
+def _sentences_end(text: str, start: int) -> int:
+    """Where the last whole sentence behind `start` ends, 0 where there is none; of what is too long to wait, the last whole word."""
     end = 0
-    for found in _SENTENCE_END.finditer(text):
+    for found in _SENTENCE_END.finditer(text, max(0, start - 1)):
         end = found.end()
-    if len(text) - end <= MOST_WAITING:
+    if len(text) - (end if end > start else 0) <= MOST_WAITING:
         return end
     word = max(text.rfind(" "), text.rfind("\t")) + 1
-    return word if len(text) - word <= MOST_WAITING and word > end else len(text)
+    return word if len(text) - word <= MOST_WAITING and word > max(end, start) else len(text)
 
 
 def _around_masks(text: str, spans: Sequence[PiiSpan]) -> Iterator[PiiSpan]:

@@ -155,6 +155,10 @@ class KeywordMatcher:
                     found.setdefault(keyword, 1)
         return found
 
+    def find_plain(self, text: str) -> dict[str, int]:
+        """The same for `text` as it stands, in no other reading."""
+        return self._found(fold(text))
+
     def _found(self, folded: str) -> dict[str, int]:
         found: dict[str, int] = {}
         words = _ASCII_WORD.findall(folded) if folded.isascii() else WORD.findall(folded)
@@ -254,24 +258,35 @@ class KeywordStream:
         cut = len(window) if final else max(base, self._undivided(window, self._matcher.begins(window)))
         if cut == base:
             return ""
-        self.found = yield window[:cut]
+        self.found = (yield window[:cut]) or self._over(window, cut)
         if self.found:
             self.blocked, self._pending = True, ""
             return ""
         self._pending = window[cut:]
-        # The next keyword may begin in what has gone out; a word that has begun there must not look like a whole one.
+        self._context = window[self._context_before(window, cut) : cut]
+        return window[base:cut]
+
+    def _over(self, window: str, cut: int) -> dict[str, int]:
+        """Keywords that begin before `cut` and end behind it: they are there already, so nothing of them may go out."""
+        if cut == len(window):
+            return {}
+        first = self._context_before(window, cut)
+        last = self._undivided(window, len(window))
+        return self._matcher.find_plain(window[first:last]) if last > cut else {}
+
+    def _context_before(self, window: str, cut: int) -> int:
+        """From where on what has gone out matters: a word that has begun there must not look like a whole one."""
         first = max(0, cut - 2 * self._matcher.longest - 8)
         while first > 0 and not window[first - 1].isspace() and cut - first < 4 * self._matcher.longest + 64:
             first -= 1
-        self._context = window[first:cut]
-        return window[base:cut]
+        return first
 
     def _undivided(self, window: str, cut: int) -> int:
         """`cut`, or the beginning of the word that it would divide: "secret" is no keyword where "secretary" stands.
 
-        A word of which more than the longest keyword lies before the cut may be divided.
+        A word of which more than the longest keyword lies before the cut may be divided. At the end of `window` any word may go on.
         """
-        if cut >= len(window) or not WORD.match(window[cut]):
+        if cut < len(window) and not WORD.match(window[cut]):
             return cut
         start = cut
         while start > 0 and WORD.match(window[start - 1]):

@@ -1,6 +1,7 @@
 """A guarded stream releases what examining the whole answer would, holds back little, and stops before what it forbids."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -110,11 +111,9 @@ def test_however_a_text_is_cut_what_comes_out_is_the_whole_text_masked(words, ap
             a.assessment_type: (a.assessment_result, json.loads(a.assessment_details)) for a in finding.assessments
         }
     else:
-        (first,) = {finding.error.message}
-        assert examination.error.message == first
-        # Up to the keyword at most: nothing of it, and nothing else than the whole text would have been.
-        assert masked.startswith(released)
-        assert all(keyword not in released for keyword in KEYWORDS)
+        assert examination.error.message == finding.error.message
+        first = min(found.start() for k in KEYWORDS for found in re.finditer(rf"(?<!\w){re.escape(k)}(?!\w)", masked))
+        assert masked[:first].startswith(released)
 
 
 @given(st.sampled_from(KEYWORDS), st.data())
@@ -307,7 +306,7 @@ SENTENCES = ["The first is fine. ", "Mail alice@example.com, the second says. ",
 def judge(work):
     if isinstance(work, JudgeSafety):
         bad = "bad" in work.texts[0]
-        return SafetyVerdict(bad, {"violent-crimes": bad}, {"violent-crimes": 0.9})
+        return SafetyVerdict(bad, {"violent-crimes": bad}, {"violent-crimes": 0.9}, 0.9)
     return done_here(work)
 
 
@@ -380,7 +379,7 @@ def test_names_are_looked_for_in_whole_sentences(places):
         return find_names(work)
 
     out, examination = run(rules_of(**WITH_NAMES), said(cut(text, sorted(places))), do)
-    assert joined(out).replace(f"{MASK} {MASK}", MASK) == f"I saw {MASK} and wrote to {MASK}. Then came {MASK}\nand left."
+    assert joined(out) == f"I saw {MASK} and wrote to {MASK}. Then came {MASK}\nand left."
     assert details(examination)["PII"] == ("MASKED", {"entities": {"EMAIL_ADDRESS": 1, "PERSON": 2}})
     assert not any(name in text for text in judged for name in ("Ada", "Example", "Bob"))
 
