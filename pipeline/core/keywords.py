@@ -48,6 +48,8 @@ def _bared(folded: str) -> str:
 
     A word of another script stays one where the text around it is in that script too.
     """
+    if folded.isascii():
+        return folded
     others = [c for c in set(folded) if not c.isascii()]
     undrawn = {ord(c): "" for c in others if unicodedata.category(c) in ("Cf", "Mn", "Me")}
     bare = folded.translate(undrawn) if undrawn else folded
@@ -204,7 +206,7 @@ class KeywordMatcher:
         for place in range(len(tokens)):
             words = [word for _, several in tokens[place:] for word in several]
             first = len(tokens[place][1])
-            if any(tuple(words[offset:]) in self._openings for offset in range(first)):
+            if any(words[offset] in self._phrases and tuple(words[offset:]) in self._openings for offset in range(first)):
                 start = min(start, tokens[place][0])
                 break
         return start
