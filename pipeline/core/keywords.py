@@ -25,6 +25,8 @@ _PLAIN = re.compile(r"[\w\s]+")
 _OTHER = re.compile(rf"[^\w\s]|[{_UNSPACED_SET}]")
 
 _APART = re.compile(r"(?<!\w)\w(?:[ .\-_*·|/]{1,2}\w(?!\w)){3,}")
+_ENDS_APART = re.compile(r"(?<!\w)(?:\w[ .\-_*·|/]{1,2})+\w?\Z")
+_TOKEN = re.compile(r"\S+")
 _MIXED = re.compile(r"[0134578@$!]{1,4}(?=[a-z])|(?<=[a-z])[0134578$]{1,4}")
 _SIGNS = re.compile("[0134578@$!]")
 _LONGEST_TOKEN = 64
@@ -142,6 +144,7 @@ class KeywordMatcher:
         self._symbol_lengths = {first: tuple(sorted(set(map(len, several)))) for first, several in self._symbols.items()}
         self._vocabulary = frozenset(word for phrases in self._phrases.values() for words in phrases for word in words) | frozenset(common)
         self._openings = frozenset(words[:n] for phrases in self._phrases.values() for words in phrases for n in range(1, len(words)))
+        self._first_words = frozenset(words[0] for words in self._openings)
 
     def find(self, text: str) -> dict[str, int]:
         """The keywords that `text` contains, as configured, with how often each does; empty where none.
@@ -187,6 +190,10 @@ class KeywordMatcher:
                             found[keyword] = found.get(keyword, 0) + 1
         return found
 
+    @staticmethod
+    def _words_of(token: str) -> list[str]:
+        return _ASCII_WORD.findall(token) if token.isascii() and token.islower() else WORD.findall(_bared(fold(token)))
+
     def begins(self, text: str) -> int:
         """Where in `text` the last part begins that further text could still make a keyword of; its length where there is none."""
         tail = max(0, len(text) - 2 * self.longest - 8)
@@ -194,21 +201,24 @@ class KeywordMatcher:
         # The last word may go on; so may letters set apart.
         while start > tail and not text[start - 1].isspace():
             start -= 1
-        apart = re.search(r"(?<!\w)(?:\w[ .\-_*·|/]{1,2})+\w?\Z", text[tail:])
+        apart = _ENDS_APART.search(text[tail:])
         if apart:
             start = min(start, tail + apart.start())
         if self._symbols or self._literals:
             start = min(start, max(tail, len(text) - self.longest))
+        if not self._openings:
+            return start
         # Whole words that begin a phrase.
-        tokens = [(tail + m.start(), WORD.findall(_bared(fold(m.group())))) for m in re.finditer(r"\S+", text[tail:])]
+        seen = text[tail:].lower() if text.isascii() else text[tail:]
+        tokens = [(tail + m.start(), self._words_of(m.group())) for m in _TOKEN.finditer(seen)]
         if tokens and text and not text[-1].isspace():
             tokens.pop()
-        for place in range(len(tokens)):
+        for place, (at, first) in enumerate(tokens):
+            if at >= start or self._first_words.isdisjoint(first):
+                continue
             words = [word for _, several in tokens[place:] for word in several]
-            first = len(tokens[place][1])
-            if any(words[offset] in self._phrases and tuple(words[offset:]) in self._openings for offset in range(first)):
-                start = min(start, tokens[place][0])
-                break
+            if any(tuple(words[offset:]) in self._openings for offset in range(len(first))):
+                return at
         return start
 
 
