@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench bench-guardrails clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails bench-streams clean need-python need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: $(VENV)/installed-dev jars ## the benchmark against LiteLLM's proxy
 
 bench-guardrails: $(VENV)/installed-dev jars ## how well the guardrails find what they are for, and what they cost
 	@$(BIN)/python -m tests.bench.guardrails $(ARGS)
+
+bench-streams: $(VENV)/installed-dev ## what guarded streams hold back, and for how long
+	@$(BIN)/python -m tests.bench.held_back $(ARGS)
 
 clean: ## remove .venv and all caches (the data folder .sluice stays)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

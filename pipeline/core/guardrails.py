@@ -111,7 +111,8 @@ def size(work: Work) -> int:
 
 
 @lru_cache(maxsize=256)
-def _keywords(words: Words) -> KeywordMatcher:
+def keyword_matcher(words: Words) -> KeywordMatcher:
+    """The compiled list, the same object for the same words."""
     return KeywordMatcher(words.given)
 
 
@@ -125,7 +126,7 @@ def done_here(work: Work) -> Any:
     the embedded engine."""
     match work:
         case FindKeywords():
-            return _keywords(work.words).find(_APART.join(work.texts))
+            return keyword_matcher(work.words).find(_APART.join(work.texts))
         case FindTopic():
             return _topics(work.words).topic_of(work.texts)
         case FindPersonalData():
@@ -234,30 +235,42 @@ class _Examination:
                 Assessment(assessment_type=kind, assessment_result=result, assessment_details=told, direction=self._direction)
             )
         if result == "BLOCKED":
-            self.error = self._blocked(kind, details) if cause is None else _unavailable(kind, cause)
+            self.error = self._blocked(kind, details) if cause is None else unavailable(kind, cause)
         return cause is None
 
-    def _blocked(self, kind: str, details: dict[str, Any]) -> GuardrailBlocked:
-        """The 400 whose message is JSON text, as databricks-api.md describes it."""
-        verdict: dict[str, Any] = {
-            "flagged": kind == "SAFETY",
-            "categories": details.get("categories") if kind == "SAFETY" else None,
-            "category_scores": details.get("category_scores") if kind == "SAFETY" else None,
-            "pii_detection": kind == "PII",
-            "invalid_keywords": kind == "KEYWORD",
-            "off_topic": kind == "TOPIC",
-        }
-        if kind == "PII" and self._direction == "input" and self.body is not None:
-            verdict["anonymized_input"] = _messages(self.body)
-        message = {
-            "usage": self._usage or {"prompt_tokens": 0, "total_tokens": 0},
-            f"{self._direction}_guardrail": [verdict],
-            "finishReason": f"{self._direction}_guardrail_triggered",
-        }
-        return GuardrailBlocked(dump_text(message))
+    def _blocked(self, kind: Kind, details: dict[str, Any]) -> GuardrailBlocked:
+        told = kind == "PII" and self._direction == "input" and self.body is not None
+        return blocked(kind, details, self._direction, self._usage, _messages(self.body or {}) if told else None)
 
 
-def _unavailable(kind: str, cause: str) -> Unavailable:
+def blocked(
+    kind: Kind,
+    details: dict[str, Any],
+    direction: Direction,
+    usage: dict[str, int] | None = None,
+    anonymized: list[dict[str, Any]] | None = None,
+) -> GuardrailBlocked:
+    """The 400 whose message is JSON text, as databricks-api.md describes it. `anonymized`: a request's messages, masked."""
+    verdict: dict[str, Any] = {
+        "flagged": kind == "SAFETY",
+        "categories": details.get("categories") if kind == "SAFETY" else None,
+        "category_scores": details.get("category_scores") if kind == "SAFETY" else None,
+        "pii_detection": kind == "PII",
+        "invalid_keywords": kind == "KEYWORD",
+        "off_topic": kind == "TOPIC",
+    }
+    if anonymized is not None:
+        verdict["anonymized_input"] = anonymized
+    message = {
+        "usage": usage or {"prompt_tokens": 0, "total_tokens": 0},
+        f"{direction}_guardrail": [verdict],
+        "finishReason": f"{direction}_guardrail_triggered",
+    }
+    return GuardrailBlocked(dump_text(message))
+
+
+def unavailable(kind: Kind, cause: str) -> Unavailable:
+    """The 503 of what could not be checked."""
     return Unavailable(f"the {kind} guardrail could not check this text, so it was stopped ({cause})", retry_after_s=5)
 
 
@@ -283,11 +296,11 @@ def examine(
         masked = yield from _personal_data(rules, texts, examination)
     if rules.keywords is not None and examination.error is None:
         looked_at = (*texts.texts, *("".join(texts.texts[n] for n in part) for part in texts.parts))
-        yield from examination.run("KEYWORD", FindKeywords(rules.keywords, looked_at), _judge_keywords)
+        yield from examination.run("KEYWORD", FindKeywords(rules.keywords, looked_at), judge_keywords)
     if rules.topics is not None and direction == "input" and examination.error is None:
         yield from examination.run("TOPIC", FindTopic(rules.topics, tuple(said_by_user(body))), _judge_topic)
     if rules.safety and examination.error is None:
-        yield from examination.run("SAFETY", JudgeSafety(masked), _judge_safety)
+        yield from examination.run("SAFETY", JudgeSafety(masked), judge_safety)
     return Finding(examination.body, tuple(examination.runs), tuple(examination.assessments), examination.error)
 
 
@@ -309,7 +322,8 @@ def _personal_data(rules: Rules, texts: BodyTexts, examination: _Examination) ->
     return masked
 
 
-def _judge_keywords(found: dict[str, int]) -> tuple[Result, dict[str, Any]]:
+def judge_keywords(found: dict[str, int]) -> tuple[Result, dict[str, Any]]:
+    """Result and details of the keywords found."""
     # The keywords are configuration, not the caller's text, so which they are and how many may be told.
     return ("BLOCKED", {"keywords": found, "count": sum(found.values())}) if found else ("PASSED", {})
 
@@ -318,7 +332,8 @@ def _judge_topic(topic: str | None) -> tuple[Result, dict[str, Any]]:
     return ("PASSED", {}) if topic is not None else ("BLOCKED", {"topic": None})
 
 
-def _judge_safety(verdict: SafetyVerdict) -> tuple[Result, dict[str, Any]]:
+def judge_safety(verdict: SafetyVerdict) -> tuple[Result, dict[str, Any]]:
+    """Result and details of a verdict."""
     if not verdict.flagged:
         return "PASSED", {}
     return "BLOCKED", {"categories": verdict.categories, "category_scores": {c: round(s, 3) for c, s in verdict.scores.items()}}

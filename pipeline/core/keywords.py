@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 
 from pipeline.core.pii.normalise import fold_lookalikes, readings
@@ -25,6 +25,8 @@ _PLAIN = re.compile(r"[\w\s]+")
 _OTHER = re.compile(rf"[^\w\s]|[{_UNSPACED_SET}]")
 
 _APART = re.compile(r"(?<!\w)\w(?:[ .\-_*·|/]{1,2}\w(?!\w)){3,}")
+_ENDS_APART = re.compile(r"(?<!\w)(?:\w[ .\-_*·|/]{1,2})+\w?\Z")
+_TOKEN = re.compile(r"\S+")
 _MIXED = re.compile(r"[0134578@$!]{1,4}(?=[a-z])|(?<=[a-z])[0134578$]{1,4}")
 _SIGNS = re.compile("[0134578@$!]")
 _LONGEST_TOKEN = 64
@@ -48,6 +50,8 @@ def _bared(folded: str) -> str:
 
     A word of another script stays one where the text around it is in that script too.
     """
+    if folded.isascii():
+        return folded
     others = [c for c in set(folded) if not c.isascii()]
     undrawn = {ord(c): "" for c in others if unicodedata.category(c) in ("Cf", "Mn", "Me")}
     bare = folded.translate(undrawn) if undrawn else folded
@@ -140,6 +144,7 @@ class KeywordMatcher:
         self._symbol_lengths = {first: tuple(sorted(set(map(len, several)))) for first, several in self._symbols.items()}
         self._vocabulary = frozenset(word for phrases in self._phrases.values() for words in phrases for word in words) | frozenset(common)
         self._openings = frozenset(words[:n] for phrases in self._phrases.values() for words in phrases for n in range(1, len(words)))
+        self._first_words = frozenset(words[0] for words in self._openings)
 
     def find(self, text: str) -> dict[str, int]:
         """The keywords that `text` contains, as configured, with how often each does; empty where none.
@@ -154,6 +159,10 @@ class KeywordMatcher:
                 else:
                     found.setdefault(keyword, 1)
         return found
+
+    def find_plain(self, text: str) -> dict[str, int]:
+        """The same for `text` as it stands, in no other reading."""
+        return self._found(fold(text))
 
     def _found(self, folded: str) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -181,6 +190,10 @@ class KeywordMatcher:
                             found[keyword] = found.get(keyword, 0) + 1
         return found
 
+    @staticmethod
+    def _words_of(token: str) -> list[str]:
+        return _ASCII_WORD.findall(token) if token.isascii() and token.islower() else WORD.findall(_bared(fold(token)))
+
     def begins(self, text: str) -> int:
         """Where in `text` the last part begins that further text could still make a keyword of; its length where there is none."""
         tail = max(0, len(text) - 2 * self.longest - 8)
@@ -188,21 +201,24 @@ class KeywordMatcher:
         # The last word may go on; so may letters set apart.
         while start > tail and not text[start - 1].isspace():
             start -= 1
-        apart = re.search(r"(?<!\w)(?:\w[ .\-_*·|/]{1,2})+\w?\Z", text[tail:])
+        apart = _ENDS_APART.search(text[tail:])
         if apart:
             start = min(start, tail + apart.start())
         if self._symbols or self._literals:
             start = min(start, max(tail, len(text) - self.longest))
+        if not self._openings:
+            return start
         # Whole words that begin a phrase.
-        tokens = [(tail + m.start(), WORD.findall(_bared(fold(m.group())))) for m in re.finditer(r"\S+", text[tail:])]
+        seen = text[tail:].lower() if text.isascii() else text[tail:]
+        tokens = [(tail + m.start(), self._words_of(m.group())) for m in _TOKEN.finditer(seen)]
         if tokens and text and not text[-1].isspace():
             tokens.pop()
-        for place in range(len(tokens)):
+        for place, (at, first) in enumerate(tokens):
+            if at >= start or self._first_words.isdisjoint(first):
+                continue
             words = [word for _, several in tokens[place:] for word in several]
-            first = len(tokens[place][1])
-            if any(tuple(words[offset:]) in self._openings for offset in range(first)):
-                start = min(start, tokens[place][0])
-                break
+            if any(tuple(words[offset:]) in self._openings for offset in range(len(first))):
+                return at
         return start
 
 
@@ -224,14 +240,29 @@ class KeywordStream:
 
     def feed(self, piece: str) -> str:
         """Take the next piece; the text that may be released now. At most about three keywords' length is held back."""
-        self._pending += piece
-        return self._release(False)
+        return self._driven(self.steps(piece, final=False))
 
     def finish(self) -> str:
         """The stream has ended; the rest of the text."""
-        return self._release(True)
+        return self._driven(self.steps("", final=True))
 
-    def _release(self, final: bool) -> str:
+    def give_up(self) -> str:
+        """What is held back, unlooked at."""
+        held, self._pending = self._pending, ""
+        return held
+
+    def _driven(self, steps: Generator[str, dict[str, int], str]) -> str:
+        try:
+            text = next(steps)
+            while True:
+                text = steps.send(self._matcher.find(text))
+        except StopIteration as end:
+            released: str = end.value
+            return released
+
+    def steps(self, piece: str, *, final: bool) -> Generator[str, dict[str, int], str]:
+        """`feed` or `finish` for whoever looks for the keywords elsewhere: yields text, takes what `find` says of it."""
+        self._pending += piece
         if self.blocked or not self._pending:
             return ""
         window = self._context + self._pending
@@ -239,24 +270,35 @@ class KeywordStream:
         cut = len(window) if final else max(base, self._undivided(window, self._matcher.begins(window)))
         if cut == base:
             return ""
-        self.found = self._matcher.find(window[:cut])
+        self.found = (yield window[:cut]) or self._over(window, cut)
         if self.found:
             self.blocked, self._pending = True, ""
             return ""
         self._pending = window[cut:]
-        # The next keyword may begin in what has gone out; a word that has begun there must not look like a whole one.
+        self._context = window[self._context_before(window, cut) : cut]
+        return window[base:cut]
+
+    def _over(self, window: str, cut: int) -> dict[str, int]:
+        """Keywords that begin before `cut` and end behind it: they are there already, so nothing of them may go out."""
+        if cut == len(window):
+            return {}
+        first = self._context_before(window, cut)
+        last = self._undivided(window, len(window))
+        return self._matcher.find_plain(window[first:last]) if last > cut else {}
+
+    def _context_before(self, window: str, cut: int) -> int:
+        """From where on what has gone out matters: a word that has begun there must not look like a whole one."""
         first = max(0, cut - 2 * self._matcher.longest - 8)
         while first > 0 and not window[first - 1].isspace() and cut - first < 4 * self._matcher.longest + 64:
             first -= 1
-        self._context = window[first:cut]
-        return window[base:cut]
+        return first
 
     def _undivided(self, window: str, cut: int) -> int:
         """`cut`, or the beginning of the word that it would divide: "secret" is no keyword where "secretary" stands.
 
-        A word of which more than the longest keyword lies before the cut may be divided.
+        A word of which more than the longest keyword lies before the cut may be divided. At the end of `window` any word may go on.
         """
-        if cut >= len(window) or not WORD.match(window[cut]):
+        if cut < len(window) and not WORD.match(window[cut]):
             return cut
         start = cut
         while start > 0 and WORD.match(window[start - 1]):

@@ -128,3 +128,14 @@ def test_a_stream_holds_back_no_more_than_a_keyword_may_need():
         released += stream.feed(char)
         assert fed - len(released) <= 2 * len("operation seahorse") + 8
     assert released + stream.finish() == text
+
+
+@given(st.sampled_from(STREAMED), st.text(max_size=40), st.lists(st.integers(0, 80), max_size=6))
+def test_nothing_of_a_keyword_goes_out_before_it_ends_the_stream(keyword, after, cuts):
+    before = "well, it is "
+    text = f"{before}{keyword} {after}"
+    cuts = sorted(min(cut, len(text)) for cut in cuts)
+    stream = KeywordStream(KeywordMatcher(STREAMED))
+    out = "".join([*(stream.feed(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)), stream.finish()])
+    assert stream.blocked
+    assert before.startswith(out)

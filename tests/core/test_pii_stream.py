@@ -1,11 +1,11 @@
 """A stream, however it is cut, releases what masking the whole text would give, and holds back little."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.pii import MASK, detect, mask
-from pipeline.core.pii.streams import HOLD, PiiStream
+from pipeline.core.pii.streams import HOLD, TAILS, PiiStream, tail_begins
 
 VALUES = [
     "alice@example.com", "b.jones+news@mail.example.co.uk", "4000 0566 5566 5556", "5200-8282-8282-8210", "378282246310005",
@@ -56,6 +56,17 @@ def test_cut_at_any_places_the_whole_text_s_masks_come_out(words, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert through(pieces)[0] == whole(text)
+
+
+SIGNS = [*"abAtTdDoO0159_ .-*|@[](){}<>+':,;\n\t%", "好", "é", " at ", " dot ", " AT", "GB29", "12 ", "62 6f", "word ", " (at) "]
+
+
+@example(text=" at %{]'&{-12 9a (at) % dot 1A-word O&GB29}5t_at.>好")
+@given(text=st.lists(st.sampled_from(SIGNS), max_size=90).map("".join))
+def test_the_quick_search_for_a_tail_finds_what_all_searches_find(text):
+    low = max(0, len(text) - HOLD)
+    found = [match.start() for tail in TAILS.values() if (match := tail.search(text, low))]
+    assert tail_begins(text, low) == min(found, default=len(text))
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,9 @@ _DOMAIN_IN_WORDS = re.compile(
 )
 _DOT = re.compile(r"[ ]?[\[({<][ ]?(?:dot|\.)[ ]?[\])}>][ ]?|[ ]dot[ ]|[ ]?\.", re.IGNORECASE)
 _IN_WORDS = re.compile(r"[\[({<][ ]?(?:at\b|dot\b|[@.])|[ ]dot[ ]|[ ]@", re.IGNORECASE)
-
-_DIGITS_BEGIN = re.compile("(?<![0-9])[0-9]")
 _ALPHANUMERIC = re.compile("[A-Za-z0-9]+")
-_COUNTRY = re.compile(r"(?<![A-Za-z0-9])([A-Za-z])[\W_]{0,2}([A-Za-z])[\W_]{0,2}\Z")
+# Two letters of their own before a digit. What stands before them is looked at last: the search for a letter is the fast one.
+_COUNTRY = re.compile(r"([A-Za-z])(?<![A-Za-z0-9].)[\W_]{0,2}([A-Za-z])[\W_]{0,2}(?=[0-9])")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}")
 
@@ -62,7 +61,7 @@ def scan(text: str, wanted: frozenset[str] = DEFAULT_ENTITIES, joints: frozenset
     if EMAIL_ADDRESS in wanted:
         if "@" in text:
             found.extend(_emails(text, joints))
-        if _IN_WORDS.search(text):
+        if _may_be_in_words(text) and _IN_WORDS.search(text):
             found.extend(_emails_in_words(text))
     if _DIGIT.search(text) is None:
         return found
@@ -74,6 +73,13 @@ def scan(text: str, wanted: frozenset[str] = DEFAULT_ENTITIES, joints: frozenset
     if numeric:
         found.extend(numbers(text, numeric, joints, list(found)))
     return found
+
+
+def _may_be_in_words(text: str) -> bool:
+    """What a search for an address in words begins with, found in a fraction of the time."""
+    if "(" in text or "[" in text or "<" in text or "{" in text or " @" in text:
+        return True
+    return " dot " in text.lower()
 
 
 def _emails(text: str, joints: frozenset[int]) -> Iterator[Found]:
@@ -196,13 +202,9 @@ def _is_ipv6(written: str) -> bool:
 
 
 def _ibans(text: str, joints: frozenset[int]) -> Iterator[Found]:
-    for digit in _DIGITS_BEGIN.finditer(text):
-        at = digit.start()
-        if not (text[at - 1 : at].isalpha() or text[at - 2 : at - 1].isalpha() or text[at - 3 : at - 2].isalpha()):
-            continue
-        country = _COUNTRY.search(text, max(0, at - 6), at)
-        length = checks.IBAN_LENGTHS.get((country.group(1) + country.group(2)).upper()) if country else None
-        if country is None or length is None:
+    for country in _COUNTRY.finditer(text):
+        length = checks.IBAN_LENGTHS.get((country.group(1) + country.group(2)).upper())
+        if length is None:
             continue
         written = _of_length(length).match(text, country.start())
         if written is None:
