@@ -50,7 +50,7 @@ class Exchange:
         if seconds > 0:
             await asyncio.wait((self._gone,), timeout=seconds)
         else:
-            # The loop's turn, or the end of the connection would never be heard of.
+            # The loop's turn: what was sent goes out, others go on, and the end of the connection is heard of.
             await asyncio.sleep(0)
         if self._gone.done():
             raise CallerGone

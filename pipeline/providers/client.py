@@ -53,6 +53,7 @@ _FIXED_HEADERS = [
 # towards the cap, or a long answer in small pieces would come to its end at a tenth of what a whole one may have.
 _ENVELOPE_BYTES = 512
 _ENVELOPE_SHARE = 8
+_END_S = 0.02
 _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
 
@@ -186,10 +187,10 @@ class ProviderClient:
             if not answer.is_whole:
                 raise wire.Garbage("ends in the middle")
             if answer.ended:
-                # The end of the body has mostly come with the end of the answer; then the connection can be used again. Whatever else comes
-                # is no matter of this answer's.
+                # Where the end of the body comes with that of the answer, or close behind, the connection can be used again. Whatever else
+                # comes is no matter of this answer's.
                 with contextlib.suppress(Exception):
-                    async with asyncio.timeout(0):
+                    async with asyncio.timeout(_END_S):
                         while await anext(pieces, None) is not None:
                             pass
             yield answer.tokens, answer.model

@@ -149,6 +149,7 @@ async def test_a_connection_that_breaks_after_the_end_breaks_nothing(scripted: S
 async def test_the_connection_is_used_again_after_a_stream(entity: Callable[..., ServedEntity], client: ProviderClient) -> None:
     answer = data(HELLO, END, DONE)
     connections = 0
+    said: asyncio.Queue[None] = asyncio.Queue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -157,14 +158,23 @@ async def test_the_connection_is_used_again_after_a_stream(entity: Callable[...,
             while head := (await reader.readuntil(b"\r\n\r\n")).lower():
                 await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-                writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer))
+                writer.write(b"%x\r\n%b\r\n" % (len(answer), answer))
+                # The body's end for itself, when the answer's has been read.
+                await said.get()
+                writer.write(b"0\r\n\r\n")
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         for number in range(5):
-            streamed = await read(client.stream(entity("m", base=base), QUESTION, task=CHAT, timeout_s=5, request_id=str(number)))
-            assert streamed.text == "hello"
+            items = client.stream(entity("m", base=base), QUESTION, task=CHAT, timeout_s=5, request_id=str(number))
+            async for item in items:
+                if isinstance(item, dict):
+                    assert item["choices"][0]["delta"] in ({"content": "hello"}, {})
+                    if item["choices"][0]["finish_reason"]:
+                        said.put_nowait(None)
+                else:
+                    assert item.failure is None
         await client.stop()
     assert connections == 1
 
