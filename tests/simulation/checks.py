@@ -23,13 +23,14 @@ Submission = tuple[str, int]
 def violations(room: Any) -> list[str]:
     """All of it."""
     answers, pieces = _responses(room)
-    admitted, refused = expected_decisions(room)
+    admitted, refused, counts = expected_decisions(room)
     rows = _rows(room)
     # An id of which one request is admitted and another refused: both are answered, and the ids' rows are the first's.
     mixed = {request_id for request_id, _ in admitted} & {request_id for request_id, _ in refused}
     return [
         *room.broker.backward_commits,
         *_decisions(room, admitted, refused),
+        *_counters(room, counts),
         *_answered(room, answers),
         *_agreement(room, answers, pieces, rows, mixed),
         *_streams(pieces, answers),
@@ -38,8 +39,9 @@ def violations(room: Any) -> list[str]:
     ]
 
 
-def expected_decisions(room: Any) -> tuple[set[Submission], set[Submission]]:
-    """Which requests (id, first append) are to be admitted and which refused, by counting the log once from its beginning."""
+def expected_decisions(room: Any) -> tuple[set[Submission], set[Submission], dict[tuple[Any, ...], int]]:
+    """Which requests (id, first append) are to be admitted and which refused, and what the counters say in the end, by counting the
+    log once from its beginning."""
     counts: dict[tuple[Any, ...], int] = defaultdict(int)
     sent = {s.place: s for s in room.traffic.sent}
     admitted: set[Submission] = set()
@@ -69,7 +71,7 @@ def expected_decisions(room: Any) -> tuple[set[Submission], set[Submission]]:
         for key in keys:
             counts[key] += 1
         admitted.add((request_id, appended_ms))
-    return admitted, refused
+    return admitted, refused, counts
 
 
 def _decisions(room: Any, admitted: set[Submission], refused: set[Submission]) -> Iterator[str]:
@@ -87,6 +89,23 @@ def _decisions(room: Any, admitted: set[Submission], refused: set[Submission]) -
     }
     if no != refused:
         yield f"refusals: rows of {sorted(no - refused)} that were to be admitted, none of {sorted(refused - no)}"
+
+
+def _counters(room: Any, counts: dict[tuple[Any, ...], int]) -> Iterator[str]:
+    last: dict[tuple[Any, ...], list[int]] = {}
+    for topic, period in ((f"sluice-limits-{period}-changelog", period) for period in SIZE_S):
+        for record in room.broker.records(topic):
+            subject, (start_s, _) = orjson.loads(record.key)
+            endpoint, _, kind, *user = subject.split("\x1f")
+            key = endpoint, user[0] if user else "", SIZE_S[period], int(start_s) // SIZE_S[period]
+            value = orjson.loads(record.value)
+            if key in last and value < last[key]:
+                yield f"counters: {record.by} writes {value} for {key} at {record.at_s:.4f} s, where {last[key]} stood"
+            last[key] = value
+    told = {key: value[0] for key, value in last.items()}
+    right = {key: count for key, count in counts.items() if count}
+    if told != right:
+        yield f"counters: {sorted(told.items() - right.items())} stand in the changelogs, {sorted(right.items() - told.items())} are right"
 
 
 def _rows(room: Any) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import IllegalGenerationError, KafkaTimeoutError, UnknownMemberIdError
 from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
@@ -24,6 +24,8 @@ from pipeline.worker.transport import ContiguousConsumer, IdempotentProducer
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.scheduler import FAULTS_S
 
+# The share of commits whose coordinator has to be looked for first.
+SLOW_COMMITS = 0.03
 SOURCES = (topics.REQUESTS.name, topics.ADMITTED.name, topics.CANCELLATIONS.name)
 
 
@@ -142,6 +144,8 @@ class _Consumer(faust_driver.Consumer):
         self._committed_offset = defaultdict(lambda: None)
         self._unacked_messages = SimpleNamespace(discard=lambda _: None)
         self.assigned: set[TP] = set()
+        self.aiokafka_assignment = SimpleNamespace(active=True)
+        self.coordinator = _Coordinator(self)
         self.generation = 0
 
     def assignment(self) -> set[TP]:
@@ -151,15 +155,22 @@ class _Consumer(faust_driver.Consumer):
         return False
 
     async def _commit(self, offsets: Any) -> bool:
-        # aiokafka names the generation that it knows when the request goes out.
-        generation = self.generation
-        await asyncio.sleep(self.network.delay_s())
-        process = self.process
-        if not process.group.may_commit(process.name, generation):
+        # As aiokafka's: it looks for the coordinator, tries again where it must, and names the generation that it knows by then.
+        assignment = self.aiokafka_assignment
+        if self.process.random.random() < SLOW_COMMITS:
+            await asyncio.sleep(self.process.random.choice((0.3, 3.0, 12.0)) * self.process.random.random())
+        try:
+            await self.coordinator._do_commit_offsets(assignment, offsets)
+        except (IllegalGenerationError, UnknownMemberIdError):
             return False
-        process.broker.commit(dict(offsets), process.name)
-        await asyncio.sleep(self.network.delay_s())
         return True
+
+    def _assigned(self, generation: int, partitions: frozenset[int]) -> None:
+        """A join has ended."""
+        self.generation = generation
+        self.assigned = {TP(topic, p) for topic in SOURCES for p in partitions}
+        self.aiokafka_assignment.active = False
+        self.aiokafka_assignment = SimpleNamespace(active=True)
 
     async def seek_to_committed(self) -> dict[TP, int | None]:
         await asyncio.sleep(self.network.delay_s())
@@ -177,6 +188,21 @@ class _Consumer(faust_driver.Consumer):
             for state in (self._acked, self._read_offset, self._committed_offset):
                 state.pop(tp, None)
         await self.process.on_revoked(revoked)
+
+
+class _Coordinator:
+    """The part of aiokafka's group coordinator that commits."""
+
+    def __init__(self, consumer: _Consumer) -> None:
+        self._consumer = consumer
+
+    async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
+        consumer, process, generation = self._consumer, self._consumer.process, self._consumer.generation
+        await asyncio.sleep(consumer.network.delay_s())
+        if not process.group.may_commit(process.name, generation):
+            raise IllegalGenerationError
+        process.broker.commit(dict(offsets), process.name)
+        await asyncio.sleep(consumer.network.delay_s())
 
 
 class SimulatedConsumer(ContiguousConsumer, _Consumer):

@@ -97,7 +97,16 @@ class Room:
                 self.start()
         elif alive:
             process = self.world.random.choice(alive)
-            process.loop.steps_to_fault = steps, (lambda: self.end(process, "killed")) if kind == "kill" else (lambda: self._stop(process, length_s))
+            process.loop.steps_to_fault = steps, lambda: self._do(kind, process, length_s)
+
+    def _do(self, kind: str, process: Process, length_s: float) -> None:
+        if kind == "stop":
+            self._stop(process, length_s)
+            return
+        if kind == "quit":
+            # Out of the group at once, so that a storm of rebalances needs no session to run out.
+            self.group.leave(process.name)
+        self.end(process, "killed")
 
     def _stop(self, process: Process, length_s: float) -> None:
         self.world.tell(f"{process.name} is stopped for {length_s:.2f} s")

@@ -79,15 +79,18 @@ class Traffic:
         self.sent: list[Sent] = []
         self.changed_revision = 0
         for name, value in FIRST.items():
-            self._configure(name, value, len(self.sent) + 1)
-        self.plain = chance.random() < 0.8
+            self._configure(name, value)
         for number in range(chance.randint(8, 18)):
             self._plan(f"r{number}", chance)
         if chance.random() < 0.5:
-            self.world.later(chance.uniform(2, SENDING_S), lambda: self._configure("few", CHANGED, 10))
+            changed_s = chance.uniform(2, SENDING_S)
+            self.world.later(changed_s, lambda: self._configure("few", CHANGED))
+            for number in range(chance.randint(2, 5)):
+                # Some come before the workers have heard of the change.
+                self._plan(f"c{number}", chance, changed_s + chance.choice((0.001, 0.5, 4.0)) * chance.random(), "few")
         self._plan_faults(chance)
 
-    def _configure(self, name: str, value: bytes, revision: int) -> None:
+    def _configure(self, name: str, value: bytes) -> None:
         revision = orjson.loads(value)["revision"]
         if revision == 10:
             self.changed_revision = revision
@@ -97,10 +100,11 @@ class Traffic:
     def limits_of(self, endpoint: str, revision: int) -> list[dict[str, Any]]:
         return CHANGED_LIMITS if endpoint == "few" and revision == 10 else LIMITS.get(endpoint, [])
 
-    def _plan(self, request_id: str, chance: Any) -> None:
+    def _plan(self, request_id: str, chance: Any, at_s: float = 0.0, endpoint: str = "") -> None:
         # Bursts: most requests come at one of few moments.
-        at_s = chance.choice((6.0, 6.0, 7.0, 12.0, 14.0, 18.0)) + chance.choice((0, 0.001, 0.5, 3.0)) * chance.random()
-        endpoint = chance.choice(("free", "free", "few", "each", "each", "quick", "unknown" if chance.random() < 0.2 else "free"))
+        at_s = at_s or chance.choice((6.0, 6.0, 7.0, 12.0, 14.0, 18.0)) + chance.choice((0, 0.001, 0.5, 3.0)) * chance.random()
+        unknown = "unknown" if chance.random() < 0.2 else "free"
+        endpoint = endpoint or chance.choice(("free", "free", "few", "each", "each", "quick", unknown))
         again: list[tuple[float, str]] = [(at_s, "first")]
         draw = chance.random()
         if draw < 0.15:
@@ -144,9 +148,10 @@ class Traffic:
         self.broker.append(tp, request_id.encode(), orjson.dumps({"request_id": request_id}), [], 0, "client")
 
     def _plan_faults(self, chance: Any) -> None:
-        for _ in range(chance.choice((0, 1, 2, 2, 3, 4))):
+        storm = chance.random() < 0.3
+        for _ in range(chance.choice((0, 1, 2, 2, 3, 4)) + 5 * storm):
             at_s = chance.uniform(5, FAULTS_S - 10) if chance.random() < 0.4 else chance.choice((6.0, 7.0, 12.0, 14.0)) + chance.random()
-            kind = chance.choice(("kill", "stop", "stop", "join"))
+            kind = chance.choice(("kill", "join", "quit") if storm else ("kill", "stop", "stop", "join"))
             # Around the session, where it matters most who knows what.
             length_s = chance.choice((0.5, 4.0, 7.0, 9.0, 10.0, 12.0, 20.0)) + chance.random()
             self.world.later(at_s, lambda plan=(kind, chance.randrange(40), length_s): self.room.fault(*plan))

@@ -166,7 +166,7 @@ class Process:
     # --- configurations and records as they arrive
 
     def _configured(self, record: Stored) -> None:
-        self._configured_at_s = max(self._configured_at_s, self.world.now_s + self.random.choice((0.01, 0.3, 1.5)))
+        self._configured_at_s = max(self._configured_at_s, self.world.now_s + self.random.choice((0.01, 0.3, 4.5)))
         self.at(self._configured_at_s - self.world.now_s, lambda: self.background(self.endpoints.take(record)))
 
     def _appended(self, record: Stored) -> None:
@@ -205,14 +205,17 @@ class Process:
             await self.consumer.commit_once()
 
     async def _heartbeats(self) -> None:
+        wait_s = HEARTBEAT_S
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(wait_s)
+            sent_s, wait_s = self.world.now_s, HEARTBEAT_S
             generation = self.consumer.generation
             if self._joining:
                 continue
             await asyncio.sleep(self.network.delay_s())
             answer = self.group.heartbeat(self.name, generation)
             await asyncio.sleep(self.network.delay_s())
+            wait_s = max(0.0, sent_s + HEARTBEAT_S - self.world.now_s)
             if answer != "ok" and not self._joining and generation == self.consumer.generation:
                 self._rejoin.set()
 
@@ -224,8 +227,8 @@ class Process:
             await asyncio.sleep(self.network.delay_s())
             self.group.join(self.name, lambda *given, future=future: self.at(self.network.delay_s(), future.set_result, given))
             generation, partitions = await future
-            self.consumer.generation = self.app.consumer_generation_id = generation
-            self.consumer.assigned = {TP(topic, p) for topic in SOURCES for p in partitions}
+            self.app.consumer_generation_id = generation
+            self.consumer._assigned(generation, partitions)
             self._rejoin.clear()
             self._joining = False
             await self._on_assigned(generation, partitions)
