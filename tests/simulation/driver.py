@@ -20,7 +20,7 @@ from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
 from pipeline import topics
-from pipeline.worker.transport import ContiguousConsumer, IdempotentProducer
+from pipeline.worker.transport import ContiguousConsumer, IdempotentProducer, of_its_assignment
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.scheduler import FAULTS_S
 
@@ -145,7 +145,8 @@ class _Consumer(faust_driver.Consumer):
         self._unacked_messages = SimpleNamespace(discard=lambda _: None)
         self.assigned: set[TP] = set()
         self.aiokafka_assignment = SimpleNamespace(active=True)
-        self.coordinator = _Coordinator(self)
+        self.coordinator: Any = _Coordinator(self)
+        self.coordinator._do_commit_offsets = of_its_assignment(self.coordinator._do_commit_offsets)
         self.generation = 0
 
     def assignment(self) -> set[TP]:
