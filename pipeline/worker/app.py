@@ -147,7 +147,8 @@ def create_worker(settings: Settings) -> Worker:
 
     windows = LimitWindows(app)
     app.agent(source(topics.COMMANDS), name="control")(Control(app.out, app.endpoints, app.tokens).__call__)
-    app.agent(source(topics.REQUESTS), name="admit")(Admit(windows, app.out, app.endpoints, app.guards, settings.deadline_s).__call__)
+    admit = Admit(windows, app.out, app.endpoints, app.guards, app.ownership, settings.deadline_s)
+    app.agent(source(topics.REQUESTS), name="admit")(admit.__call__)
     app.agent(source(topics.ADMITTED), name="serve")(app.serve.__call__)
     app.agent(source(topics.CANCELLATIONS), name="cancellations")(app.serve.cancellations)
 
