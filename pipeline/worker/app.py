@@ -95,7 +95,8 @@ class Worker(faust.App):
         self.ner, self.long_texts = NerPool(settings.ner_processes), LongTexts()
         self.safety = safety.engine(settings)
         self.guards = Guards(self.safety, self.ner, self.long_texts, settings.guardrail_timeout_s)
-        self.serve = Serve(self.out, self.endpoints, Caller(self.provider, slots, self.guards), self.finished, self.ownership)
+        caller = Caller(self.provider, slots, self.guards, self.watchdog.may_write)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
 
     def _new_transport(self) -> Transport:

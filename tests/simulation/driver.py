@@ -111,6 +111,8 @@ class _Driver(faust_driver.Producer):
         fails = self.process.world.now_s < FAULTS_S and self.process.random.random() < self.network.fails
         for (_, _, _, future), record in zip(batch, stored, strict=True):
             queue.popleft()
+            if future.done():  # whoever waited for it was cancelled
+                continue
             if fails:
                 future.set_exception(KafkaTimeoutError("simulated: the acknowledgement was lost for good"))
             else:

@@ -139,7 +139,8 @@ class Process:
         self.finished = FinishedIndex(SETTINGS)
         self.finished._reader = Reader(self.broker, self.network)  # type: ignore[assignment]
         provider = Provider(self, self.room.calls, self.room.finished)
-        self.serve = Serve(self.out, self.endpoints, Caller(provider, slots, guards), self.finished, self.ownership)
+        caller = Caller(provider, slots, guards, self.watchdog.may_write)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
         admit = Admit(LimitWindows(app), self.out, self.endpoints, guards, self.ownership, DEADLINE_S)
         self.streams = {topic: Stream(self) for topic in SOURCES}
         for record in self.broker.records(topics.ENDPOINTS.name):
