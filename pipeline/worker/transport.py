@@ -232,7 +232,8 @@ class IdempotentProducer(driver.Producer):
         self._handed_over = asyncio.Event()
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
-        return paced(super()._new_producer(transactional_id))
+        # What was handed over before the process was stopped may not go out when it wakes as another's.
+        return paced(super()._new_producer(transactional_id), self.app.watchdog.may_write)
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,9 +94,8 @@ class _Driver(faust_driver.Producer):
 
     def _transmit(self, tp: TP) -> None:
         """The sender's turn: what waits for this partition goes out; the next when it has been answered."""
-        may_write: Callable[[], None] | None = getattr(self, "may_write", None)
-        if may_write is not None:
-            may_write()
+        # kafka/pacing.py asks before each request.
+        self.process.app.watchdog.may_write()
         batch = list(self._queues[tp])
         stamp = int((self.process.world.wall_s() + self.process.loop.clock_error_s) * 1000)
         self.process.world.later(self.network.delay_s(), lambda: self._arrive(tp, batch, stamp))
