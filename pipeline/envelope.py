@@ -15,6 +15,7 @@ import orjson
 HEADER = "sluice-envelope"
 VERSION = 1
 Headers = list[tuple[str, bytes]]
+Asker = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ class Envelope:
     def header(self) -> tuple[str, bytes]:
         """The Kafka header that carries this envelope."""
         return HEADER, orjson.dumps({"v": VERSION, **{name: getattr(self, name) for name in _FIELDS}})
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks from where: the same for a request that is delivered again, another for one that was sent again. Two that the broker
+        took in the same millisecond differ by where they want their answer, or one answer is enough for both."""
+        return self.reply_to, self.reply_partition, self.appended_ms
 
     def with_(self, **changes: Any) -> Envelope:
         """A copy with some fields changed."""

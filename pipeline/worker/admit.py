@@ -30,6 +30,7 @@ from pipeline.kafka.partitions import partition_of
 from pipeline.records import DeadLetter, RequestRecord
 from pipeline.worker.guard import Guards
 from pipeline.worker.out import Out
+from pipeline.worker.ownership import Ownership
 from pipeline.worker.windows import LimitWindows
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,18 @@ log = logging.getLogger(__name__)
 CONFIGURATION_WAIT_S = 5.0
 
 
-class Admit:
-    """`windows` are the counters, `out` writes to Kafka, `endpoints` follows the configurations, `guards` say what a refused row keeps."""
+class GivenUp(Exception):
+    """A rebalance began while the event waited: its partition's counters may be another worker's, or are being recovered."""
 
-    def __init__(self, windows: LimitWindows, out: Out, endpoints: Follower[Endpoint], guards: Guards, deadline_s: float) -> None:
-        self._windows, self._out, self._endpoints, self._guards = windows, out, endpoints, guards
+
+class Admit:
+    """`windows` are the counters, `out` writes to Kafka, `endpoints` follows the configurations, `guards` say what a refused row keeps,
+    `ownership` whose the counters are."""
+
+    def __init__(
+        self, windows: LimitWindows, out: Out, endpoints: Follower[Endpoint], guards: Guards, ownership: Ownership, deadline_s: float
+    ) -> None:  # fmt: skip
+        self._windows, self._out, self._endpoints, self._guards, self._ownership = windows, out, endpoints, guards, ownership
         self._deadline_ms = int(deadline_s * 1000)
 
     async def __call__(self, stream: Any) -> None:
@@ -49,6 +57,9 @@ class Admit:
         async for event in stream.noack().events():
             try:
                 await self._handle(event)
+            except GivenUp:
+                # Not acked: it is delivered again, here or elsewhere.
+                continue
             except (KafkaError, ProducerSendError):
                 # Not acked, so nothing is lost: the watchdog starts this worker anew and the event comes again.
                 log.exception("admit could not write what came of %s", _place(event.message))
@@ -89,7 +100,11 @@ class Admit:
             )
             await self._refuse(envelope, request, self._endpoints.get(envelope.endpoint), value, error)
             return
+        era = self._ownership.era()
         endpoint = await self._endpoint(envelope)
+        # Counting on memory that another worker's counts have passed by would set the counters back.
+        if not self._ownership.still(era):
+            raise GivenUp
         if endpoint is None:
             error = NotFound(f"there is no endpoint '{envelope.endpoint}'; GET /api/2.0/serving-endpoints lists those there are")
             await self._refuse(envelope, request, None, value, error)

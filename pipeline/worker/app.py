@@ -95,7 +95,8 @@ class Worker(faust.App):
         self.ner, self.long_texts = NerPool(settings.ner_processes), LongTexts()
         self.safety = safety.engine(settings)
         self.guards = Guards(self.safety, self.ner, self.long_texts, settings.guardrail_timeout_s)
-        self.serve = Serve(self.out, self.endpoints, Caller(self.provider, slots, self.guards), self.finished, self.ownership)
+        caller = Caller(self.provider, slots, self.guards, self.watchdog.may_write)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
 
     def _new_transport(self) -> Transport:
@@ -147,7 +148,8 @@ def create_worker(settings: Settings) -> Worker:
 
     windows = LimitWindows(app)
     app.agent(source(topics.COMMANDS), name="control")(Control(app.out, app.endpoints, app.tokens).__call__)
-    app.agent(source(topics.REQUESTS), name="admit")(Admit(windows, app.out, app.endpoints, app.guards, settings.deadline_s).__call__)
+    admit = Admit(windows, app.out, app.endpoints, app.guards, app.ownership, settings.deadline_s)
+    app.agent(source(topics.REQUESTS), name="admit")(admit.__call__)
     app.agent(source(topics.ADMITTED), name="serve")(app.serve.__call__)
     app.agent(source(topics.CANCELLATIONS), name="cancellations")(app.serve.cancellations)
 

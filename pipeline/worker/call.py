@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -64,10 +64,13 @@ class Admitted:
 
 
 class Caller:
-    """Runs admitted requests against `provider`."""
+    """Runs admitted requests against `provider`.
 
-    def __init__(self, provider: Provider, slots: Slots, guards: Guards) -> None:
-        self._provider, self._slots, self._guards = provider, slots, guards
+    `may_call` is called before each call of a served entity, and ends the process where what it would run is another's (watchdog.py).
+    """
+
+    def __init__(self, provider: Provider, slots: Slots, guards: Guards, may_call: Callable[[], None]) -> None:
+        self._provider, self._slots, self._guards, self._may_call = provider, slots, guards, may_call
 
     async def run(self, admitted: Admitted, outcome: Outcome, pieces: Pieces) -> None:
         """Fill in `outcome`. It is the caller's, so that what is known so far survives a cancellation. Where the request asks for a
@@ -161,6 +164,7 @@ class Caller:
         # Noted before the call, so that a call that is cut off shows too.
         attempt = Attempt(served_entity_name=entity.label, status_code=0, error="unfinished", execution_time_ms=0)
         outcome.attempts.append(attempt)
+        self._may_call()
         started_s = time.perf_counter()
         task, request_id = request.task, request.request_id
         if streamed is None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pipeline.envelope import Headers
+from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
 from pipeline.records import AnswerRecord
 from pipeline.settings import Settings
@@ -34,13 +34,13 @@ READ_TIMEOUT_S = 30.0
 class Mark:
     """A finished request: the hash of what it asked, and where its record lies.
 
-    `answered_ms`: the append time of the request that this process has answered; 0 where another process did, or may not have.
+    `answered`: whom this process has answered (`Envelope.asker`); nobody where another process did, or may not have.
     """
 
     body_hash: str
     offset: int
     finished_s: float
-    answered_ms: int = 0
+    answered: tuple[Asker, ...] = ()
 
 
 class FinishedIndex:

@@ -15,11 +15,21 @@ class Ownership:
 
     def __init__(self) -> None:
         self.owned: frozenset[int] = frozenset()
+        self._rebalances = 0
         self._settled = asyncio.Event()
 
     def revoked(self) -> None:
         """A rebalance has begun."""
+        self._rebalances += 1
         self._settled.clear()
+
+    def era(self) -> int:
+        """Grows with each rebalance: what was read of a partition in one era may not be written in another."""
+        return self._rebalances
+
+    def still(self, era: int) -> bool:
+        """Whether no rebalance has begun since `era` was asked for."""
+        return self._settled.is_set() and era == self._rebalances
 
     def assigned(self, partitions: frozenset[int]) -> frozenset[int]:
         """A rebalance has ended; returns the partitions that were lost by it."""

@@ -127,7 +127,7 @@ class Serve:
         mark = self._finished.find(partition, envelope.request_id)
         if mark is not None:
             # After a rebalance finished events come again to the worker that answered them.
-            if envelope.appended_ms != mark.answered_ms:
+            if envelope.asker not in mark.answered:
                 await self._repeat(partition, mark, body_hash, envelope)
             event.ack()
             return
@@ -144,7 +144,7 @@ class Serve:
             event.ack()
         else:
             # An event that is delivered again after a rebalance asks from the same place: one answer is enough.
-            if not any(_same_asker(envelope, other) for other in call.asked_by):
+            if not any(envelope.asker == other.asker for other in call.asked_by):
                 call.asked_by.append(envelope)
             call.events.append(event)
 
@@ -201,13 +201,9 @@ class Serve:
             # Only the first asker has had the pieces.
             end = stream_end(envelope, outcome, run_id, pieces.sequence, now_ms) if place == 0 and pieces.begun else answer
             await (await self._out.answer(asker, end))
-        self._finished.add(call.partition, call.request_id, replace(mark, answered_ms=envelope.appended_ms))
+        self._finished.add(call.partition, call.request_id, replace(mark, answered=tuple(asker.asker for asker in call.asked_by)))
         for event in call.events:
             event.ack()
-
-
-def _same_asker(one: Envelope, other: Envelope) -> bool:
-    return (one.reply_to, one.reply_partition, one.appended_ms) == (other.reply_to, other.reply_partition, other.appended_ms)
 
 
 def _hash(admitted: Admitted) -> str:

@@ -6,6 +6,7 @@ What it changes, and nothing else:
   commits past an unfinished event at the head of a partition, and on a new group has no guard at all (faust#606).
 - It commits only after everything this process has produced was acknowledged by the broker, and not at all where a produce failed.
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
+- A commit that was begun under one assignment is not finished under another, and sets nothing back.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
 - `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
 - `ConsumerInLoop` runs Faust's consumer on the worker's own loop instead of in a thread: no hand-over and no wrangling over Python's lock
@@ -24,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalGenerationError, IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -95,12 +96,27 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
+        coordinator = self._consumer._coordinator
+        coordinator._do_commit_offsets = of_its_assignment(coordinator._do_commit_offsets)
         fetcher = self._consumer._fetcher
         fetcher._get_actions_per_node = FetchPlan(fetcher, self._is_fetched)
 
     def _is_fetched(self, topic: str) -> bool:
         """Changelogs are read while tables are recovered, and at no other time."""
         return self.app.in_recovery or topic not in self.app.tables.changelog_topics
+
+
+def of_its_assignment(commit: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """aiokafka's commit, which looks for the coordinator and tries again for as long as it takes, and names the generation of that later
+    moment: the broker then takes offsets that go back, of partitions that may be another worker's. One whose assignment is over fails
+    instead, as if the broker had refused its generation."""
+
+    async def commit_while_assigned(assignment: Any, offsets: Any) -> None:
+        if not assignment.active:
+            raise IllegalGenerationError
+        await commit(assignment, offsets)
+
+    return commit_while_assigned
 
 
 class ContiguousConsumer(WaitsLittle, driver.Consumer):
@@ -156,10 +172,14 @@ class ContiguousConsumer(WaitsLittle, driver.Consumer):
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         assignment = self.assignment()
         committable = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        generation = self.app.consumer_generation_id
         if not committable or not await self.app.producer.delivered():
             return False
-        if not await self._commit(committable):
+        # A rebalance may have come meanwhile: what is finished and what is committed is then counted anew.
+        if generation != self.app.consumer_generation_id or not await self._commit(committable):
             return False
+        if generation != self.app.consumer_generation_id:
+            return True
         for tp, offset in committable.items():
             self._base[tp] = offset
             self._finished[tp] = {o for o in self._finished.get(tp, ()) if o >= offset}
@@ -212,7 +232,8 @@ class IdempotentProducer(driver.Producer):
         self._handed_over = asyncio.Event()
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
-        return paced(super()._new_producer(transactional_id))
+        # What was handed over before the process was stopped may not go out when it wakes as another's.
+        return paced(super()._new_producer(transactional_id), self.app.watchdog.may_write)
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

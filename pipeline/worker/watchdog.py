@@ -2,8 +2,8 @@
 
 Three reasons, each stated on stderr with an exit code of its own:
 
-- STALLED: the event loop stood still for longer than the session (SIGSTOP, a paused machine). The partitions are another
-  worker's by then; whatever this one would write now could be written twice.
+- STALLED: the event loop stood still (SIGSTOP, a paused machine) for so long that the session may have run out. The partitions can be
+  another worker's by then; whatever this one would write now could be written twice.
 - STUCK: an event has held up a partition's commit for longer than any request may take.
 - NOT_PRODUCED: a record could not be produced for good.
 
@@ -21,6 +21,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 BEAT_S = 0.5
+# The session runs from the last heartbeat that the broker has heard, not from the moment when the loop stopped: heartbeats come four times
+# in a session, and one may have been on its way. Half of it is left to stand still in.
+SAFE_SHARE = 0.5
 STALLED, STUCK, NOT_PRODUCED = 70, 71, 72
 
 
@@ -35,15 +38,15 @@ class Watchdog:
     """`session_timeout_s`: how long the broker waits for this member; `stuck_s`: longer than any request can take."""
 
     def __init__(self, session_timeout_s: float, stuck_s: float) -> None:
-        self._session_timeout_s, self._stuck_s = session_timeout_s, stuck_s
+        self._longest_stall_s, self._stuck_s = session_timeout_s * SAFE_SHARE, stuck_s
         self._beat_s = time.monotonic()
         self._held: dict[Any, tuple[int, float]] = {}
 
     def may_write(self) -> None:
-        """Called before each write: ends the process where the loop has stood still for longer than the session."""
+        """Called before each write: ends the process where the loop has stood still for so long that its session may be over."""
         stood_s = time.monotonic() - self._beat_s
-        if stood_s > self._session_timeout_s:
-            leave(STALLED, f"the event loop stood still for {stood_s:.1f} s, longer than its session of {self._session_timeout_s:g} s")
+        if stood_s > self._longest_stall_s:
+            leave(STALLED, f"the event loop stood still for {stood_s:.1f} s; after {self._longest_stall_s:g} s its session may be over")
 
     async def run(self, consumer: Any) -> None:
         """Beat, and look for a partition whose commit does not move although later events are finished."""

@@ -22,13 +22,14 @@ def at(monkeypatch, time_s: float) -> None:
     monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: time_s))
 
 
-def test_a_write_after_a_stall_longer_than_the_session_ends_the_worker(left, monkeypatch):
+def test_a_write_after_a_stall_in_which_the_session_may_have_run_out_ends_the_worker(left, monkeypatch):
     at(monkeypatch, 100.0)
     dog = Watchdog(session_timeout_s=10, stuck_s=60)
-    at(monkeypatch, 109.0)
+    at(monkeypatch, 104.9)
     dog.may_write()
     assert left == []
-    at(monkeypatch, 110.5)
+    # The last heartbeat may lie some seconds back when the loop stops: the broker counts from there.
+    at(monkeypatch, 105.1)
     dog.may_write()
     assert left == [STALLED]
 
