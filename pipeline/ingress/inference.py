@@ -93,7 +93,7 @@ class Query:
         request_id, digest = str(uuid_utils.uuid7()), b""
         key = headers.get(b"idempotency-key")
         if key is not None:
-            request_id = _id_of_key(caller.user, endpoint.name, key)
+            request_id = id_of_key(caller.user, endpoint.name, key)
             digest = hashlib.sha256(json_text.canonical(body)).digest()
         options = body.get("stream_options") or {}
         return Request(
@@ -127,7 +127,7 @@ class Query:
         return orjson.dumps(body)
 
 
-def _id_of_key(user: str, endpoint: str, key: bytes) -> str:
+def id_of_key(user: str, endpoint: str, key: bytes) -> str:
     """The request id of an Idempotency-Key: the same for the same user, endpoint and key, on every ingress."""
     text = key.decode("latin-1").strip()
     if not 0 < len(text) <= MAX_IDEMPOTENCY_KEY_CHARS:
@@ -155,7 +155,7 @@ async def exchange(gateway: Gateway, request: Request, caller: Token, receive: R
         listener.cancel()
         gateway.metrics.waiting.dec()
         if gateway.waiting.leave(request.request_id, answer) and nobody_waits:
-            await tell_cancelled(gateway, request.request_id)
+            await tell_cancelled(gateway, request)
 
 
 def _expire(answer: asyncio.Future[Answer], request_id: str, deadline_s: float) -> None:

@@ -120,8 +120,12 @@ def _not_taken(request_id: str, cause: BaseException) -> Unavailable:
     return Unavailable(f"the broker has not confirmed request {request_id} ({type(cause).__name__}); try again", retry_after_s=2)
 
 
-async def tell_cancelled(gateway: Gateway, request_id: str) -> None:
-    """Tell the worker that owns this request; where it can't be told it just goes on, so a failure is no error here."""
+async def tell_cancelled(gateway: Gateway, request: Request) -> None:
+    """Tell the worker that owns this request that nobody waits for it; where it can't be told it just goes on, so a failure is no error
+    here. A client that has sent an Idempotency-Key may come back for the answer, so its request goes on as well."""
+    if request.digest:
+        return
+    request_id = request.request_id
     try:
         await gateway.producer.send(
             topics.CANCELLATIONS.name,

@@ -68,7 +68,7 @@ async def stream(
         listener.cancel()
         gateway.metrics.waiting.dec()
         if gateway.waiting.leave(request.request_id, feed) and gone:
-            await tell_cancelled(gateway, request.request_id)
+            await tell_cancelled(gateway, request)
 
 
 def _as_answer(following: Following) -> Answer:

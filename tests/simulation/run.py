@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NoReturn
 
-
 from pipeline import topics
 from pipeline.core import request_body
 from pipeline.worker import call, finished, guard, out, streamed, watchdog
