@@ -23,7 +23,7 @@ from tests.simulation.scheduler import FAULTS_S
 SENDING_S = 25.0
 LIMITS: dict[str, list[dict[str, Any]]] = {
     "free": [],
-    "few": [{"renewal_period": "minute", "calls": 3}],
+    "few": [{"renewal_period": "minute", "calls": 4}],
     "each": [{"renewal_period": "minute", "calls": 6}, {"renewal_period": "minute", "calls": 2, "key": "user"}],
     "quick": [{"renewal_period": "second", "calls": 1}, {"renewal_period": "hour", "calls": 5, "key": "user"}],
 }
@@ -67,7 +67,8 @@ def _endpoint(name: str, limits: list[dict[str, Any]], revision: int) -> bytes:
 
 
 FIRST = {name: _endpoint(name, limits, place + 1) for place, (name, limits) in enumerate(LIMITS.items())}
-CHANGED_LIMITS = [{"renewal_period": "minute", "calls": 4}]
+# Lower: one that is raised within a window is not exact under replay (docs/simulation.md).
+CHANGED_LIMITS = [{"renewal_period": "minute", "calls": 2}]
 CHANGED = _endpoint("few", CHANGED_LIMITS, 10)
 
 
@@ -77,7 +78,7 @@ class Traffic:
     def __init__(self, room: Any) -> None:
         self.room, self.world, self.broker, chance = room, room.world, room.broker, room.world.random
         self.sent: list[Sent] = []
-        self.changed_revision = 0
+        self.changed_revision, self.last_s = 0, SENDING_S
         for name, value in FIRST.items():
             self._configure(name, value)
         for number in range(chance.randint(8, 18)):
@@ -116,6 +117,7 @@ class Traffic:
         user, streamed = chance.choice(("u1", "u2", "u3")), chance.random() < 0.3
         # Only what carries a revision can be judged by one configuration for certain.
         enveloped, right_place = endpoint == "few" or chance.random() < 0.7, chance.random() < 0.85
+        self.last_s = max(self.last_s, again[-1][0])
         for when_s, prompt in again:
             reply, readable = chance.randrange(topics.REPLY_PARTITIONS), chance.random() < 0.98
             partition = partition_of(endpoint, topics.COUNTED_PARTITIONS) if right_place else chance.randrange(topics.COUNTED_PARTITIONS)

@@ -261,7 +261,8 @@ class Process:
         await self.consumer.perform_seek()
         if self.app.consumer_generation_id != generation:
             return
-        self._positions = dict(self.consumer._base)
+        # Sorted, since a set's order would differ from run to run.
+        self._positions = dict(sorted(self.consumer._base.items()))
         self._unread = {tp: None for tp, position in self._positions.items() if position < len(self.broker.log.get(tp, ()))}
         self.flow = True
         if self._unread:
