@@ -239,7 +239,7 @@ class Process:
             await self.consumer.on_partitions_revoked(set(self.consumer.assigned))
 
     async def on_revoked(self, revoked: set[TP]) -> None:
-        """Faust's part in it; the last line is app.py's."""
+        """Faust's part in it."""
         self.flow = False
         if self._recovery is not None:
             self._recovery.cancel()
@@ -247,7 +247,6 @@ class Process:
         for stream in self.streams.values():
             stream.waiting.clear()
         await self.producer.delivered()
-        self.ownership.revoked()
 
     async def _on_assigned(self, generation: int, partitions: frozenset[int]) -> None:
         """Faust's part in it; the three lines in the middle are app.py's."""
