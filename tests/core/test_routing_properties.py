@@ -29,7 +29,8 @@ def configurations(draw: st.DrawFn) -> CoreConfig:
         return CoreConfig.model_validate({"served_entities": entities})
     cuts = [0, *sorted(draw(st.lists(st.integers(0, 100), min_size=len(names) - 1, max_size=len(names) - 1))), 100]
     routes = [
-        {"served_entity_name": name, "traffic_percentage": cuts[n + 1] - cuts[n]} for n, name in draw(st.permutations(list(enumerate(names))))
+        {"served_entity_name": name, "traffic_percentage": cuts[n + 1] - cuts[n]}
+        for n, name in draw(st.permutations(list(enumerate(names))))
     ]
     return CoreConfig.model_validate({"served_entities": entities, "traffic_config": {"routes": routes}})
 

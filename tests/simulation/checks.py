@@ -201,7 +201,9 @@ def _calls(room: Any) -> Iterator[str]:
 
 
 def _dead_letters(room: Any) -> Iterator[str]:
-    there = {(letter["partition"], letter["offset"]) for r in room.broker.records(topics.DEAD_LETTERS.name) for letter in [orjson.loads(r.value)]}
+    there = {
+        (letter["partition"], letter["offset"]) for r in room.broker.records(topics.DEAD_LETTERS.name) for letter in [orjson.loads(r.value)]
+    }
     unreadable = {s.place for s in room.traffic.sent if not s.readable}
     if there != unreadable:
         yield f"dead letters: {sorted(there)} were set aside, {sorted(unreadable)} are no requests"

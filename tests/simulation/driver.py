@@ -33,15 +33,15 @@ SOURCES = (topics.REQUESTS.name, topics.ADMITTED.name, topics.CANCELLATIONS.name
 class Network:
     """How long things take between one process and the broker."""
 
-    def __init__(self, world: Any, fails: float) -> None:
-        self._random, self.fails = world.random, fails
+    def __init__(self, world: Any, fails: float, slow: float) -> None:
+        self._random, self.fails, self._slow = world.random, fails, slow
 
     def delay_s(self) -> float:
         """Mostly a millisecond or two, sometimes much more."""
         draw = self._random.random()
-        if draw < 0.9:
+        if draw < 0.9 - self._slow:
             return 0.0005 + 0.002 * self._random.random()
-        return 0.2 * self._random.random() if draw < 0.99 else LONGEST_DELAY_S * self._random.random()
+        return 0.2 * self._random.random() if draw < 0.99 - self._slow else LONGEST_DELAY_S * self._random.random()
 
 
 class _Buffer:

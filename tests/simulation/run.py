@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NoReturn
 
-
 from pipeline import topics
 from pipeline.core import request_body
 from pipeline.worker import call, finished, guard, out, streamed, watchdog
@@ -54,6 +53,7 @@ class Room:
         self.calls: list[ProviderCall] = []
         self.finished: set[str] = set()
         self.delivery_fails = chance.choice((0.0, 0.0, 0.0, 0.01))
+        self.slow = chance.choice((0.0, 0.0, 0.0, 0.0, 0.2))
         self.processes: list[Process] = []
         self.ends = 0
         self._runs, self._names = count(), count()

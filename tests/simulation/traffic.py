@@ -115,8 +115,8 @@ class Traffic:
         elif draw < 0.35:
             again.append((at_s + chance.choice((0.01, 1.0, 8.0)), "other"))
         user, streamed = chance.choice(("u1", "u2", "u3")), chance.random() < 0.3
-        # Only what carries a revision can be judged by one configuration for certain.
-        enveloped, right_place = endpoint == "few" or chance.random() < 0.7, chance.random() < 0.85
+        # Only what carries a revision can be judged by one configuration for certain; forwarding would put an older one behind a newer.
+        enveloped, right_place = endpoint == "few" or chance.random() < 0.7, endpoint == "few" or chance.random() < 0.85
         self.last_s = max(self.last_s, again[-1][0])
         for when_s, prompt in again:
             reply, readable = chance.randrange(topics.REPLY_PARTITIONS), chance.random() < 0.98
@@ -137,7 +137,9 @@ class Traffic:
         revision = (self.changed_revision or 2) if enveloped and endpoint == "few" else 0
         headers = []
         if enveloped:
-            headers.append(Envelope(request_id, endpoint, user, revision=revision, reply_to=topics.RESPONSES.name, reply_partition=reply).header())
+            headers.append(
+                Envelope(request_id, endpoint, user, revision=revision, reply_to=topics.RESPONSES.name, reply_partition=reply).header()
+            )
         elif not readable:
             value = b"no request"
         record = self.broker.append(TP(topics.REQUESTS.name, partition), endpoint.encode(), value, headers, 0, "client")
@@ -156,4 +158,5 @@ class Traffic:
             kind = chance.choice(("kill", "join", "quit") if storm else ("kill", "stop", "stop", "join"))
             # Around the session, where it matters most who knows what.
             length_s = chance.choice((0.5, 4.0, 7.0, 9.0, 10.0, 12.0, 20.0)) + chance.random()
-            self.world.later(at_s, lambda plan=(kind, chance.randrange(40), length_s): self.room.fault(*plan))
+            plan = kind, chance.randrange(40), length_s
+            self.world.later(at_s, lambda plan=plan: self.room.fault(*plan))

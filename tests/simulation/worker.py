@@ -1,7 +1,7 @@
 """One worker process: the real parts put together as worker/app.py does it, and what Faust does around them, in a model.
 
-Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and the commit
-rules of the transport. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear
+Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and the
+transport's commit rules. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear
 the buffers, flush, tell; then assign, recover the tables, seek, go on), the commit loop, and aiokafka's heartbeats and joins.
 """
 
@@ -104,7 +104,7 @@ class Process:
         self.room, self.name, self.world = room, name, room.world
         self.broker, self.group, self.random = room.broker, room.group, room.world.random
         self.loop = Loop(self.world, name, clock_error_s)
-        self.network = Network(self.world, room.delivery_fails)
+        self.network = Network(self.world, room.delivery_fails, room.slow)
         self.app: Any = SimpleNamespace(
             consumer_generation_id=0, monitor=SimpleNamespace(on_tp_commit=lambda _: None),
             topics=SimpleNamespace(acks_enabled_for=lambda _: True), tables=SimpleNamespace(changelog_topics=()), Table=Tables(self),
