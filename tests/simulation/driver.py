@@ -1,6 +1,6 @@
 """Kafka's client as one process has it: what stands beneath the worker's own consumer and producer classes, and the reader of records.
 
-`SimulatedConsumer` and `SimulatedProducer` are the worker's `ContiguousConsumer` and `IdempotentProducer` with only Faust's driver replaced:
+`SimulatedConsumer` and `SimulatedProducer` are the worker's `ContiguousConsumer` and `IdempotentProducer` over another driver:
 what may be committed, when, and what a failed delivery does is the real code. A record that was handed over lies in the process until its
 sender comes to it (a process stopped there sends it when it wakes), then in the network, then in the log; its acknowledgement takes as
 long again. The order of a partition is kept, that between partitions is not. Now and then a delivery is reported as failed though the

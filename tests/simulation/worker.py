@@ -1,8 +1,8 @@
 """One worker process: the real parts put together as worker/app.py does it, and what Faust does around them, in a model.
 
-Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and the
-transport's commit rules. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear
-the buffers, flush, tell; then assign, recover the tables, seek, go on), the commit loop, and aiokafka's heartbeats and joins.
+Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and what the
+transport commits. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear the
+buffers, flush, tell; then assign, recover the tables, seek, go on), the commit loop, and aiokafka's heartbeats and joins.
 """
 
 from __future__ import annotations
