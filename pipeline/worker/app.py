@@ -153,9 +153,6 @@ def create_worker(settings: Settings) -> Worker:
     app.agent(source(topics.ADMITTED), name="serve")(app.serve.__call__)
     app.agent(source(topics.CANCELLATIONS), name="cancellations")(app.serve.cancellations)
 
-    async def on_revoked(sender: Any, revoked: Any, **kwargs: Any) -> None:
-        app.ownership.revoked()
-
     async def on_assigned(sender: Any, assigned: Any, **kwargs: Any) -> None:
         owned = frozenset(tp.partition for tp in assigned if tp.topic == topics.ADMITTED.name)
         app.serve.lose(app.ownership.assigned(owned))
@@ -164,7 +161,6 @@ def create_worker(settings: Settings) -> Worker:
     async def on_ready(sender: Any, **kwargs: Any) -> None:
         print(f"SLUICE READY {settings.worker_id} {len(app.ownership.owned)} partitions", flush=True)
 
-    app.on_partitions_revoked.connect(on_revoked)
     app.on_partitions_assigned.connect(on_assigned)
     app.on_rebalance_complete.connect(on_ready)
     return app

@@ -211,7 +211,12 @@ class ContiguousConsumer(WaitsLittle, driver.Consumer):
             log.info("a partition was taken away while it was being read from its beginning: %s", exc)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what was finished: it is delivered again from the committed offset, to this worker or another."""
+        """Forget what was finished: it is delivered again from the committed offset, to this worker or another.
+
+        Output is held back from here on, before Faust waits for what has been handed over: a record handed over during that wait would
+        reach the log when the partition's next owner has read it already.
+        """
+        self.app.ownership.revoked()
         for tp in revoked:
             self._base.pop(tp, None)
             self._finished.pop(tp, None)

@@ -60,7 +60,9 @@ class Broker:
         """Remember committed offsets, and that one went back."""
         for tp, offset in offsets.items():
             if offset < self.committed.get(tp, 0):
-                self.backward_commits.append(f"{by} commits {offset} of {tp.topic}[{tp.partition}], where {self.committed[tp]} was committed")
+                self.backward_commits.append(
+                    f"{by} commits {offset} of {tp.topic}[{tp.partition}], where {self.committed[tp]} was committed"
+                )
             self.committed[tp] = offset
 
     def records(self, topic: str) -> list[Stored]:

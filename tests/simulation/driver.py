@@ -1,6 +1,6 @@
 """Kafka's client as one process has it: what stands beneath the worker's own consumer and producer classes, and the reader of records.
 
-`SimulatedConsumer` and `SimulatedProducer` are the worker's `ContiguousConsumer` and `IdempotentProducer` with only Faust's driver replaced:
+`SimulatedConsumer` and `SimulatedProducer` are the worker's `ContiguousConsumer` and `IdempotentProducer` over another driver:
 what may be committed, when, and what a failed delivery does is the real code. A record that was handed over lies in the process until its
 sender comes to it (a process stopped there sends it when it wakes), then in the network, then in the log; its acknowledgement takes as
 long again. The order of a partition is kept, that between partitions is not. Now and then a delivery is reported as failed though the
@@ -26,21 +26,22 @@ from tests.simulation.scheduler import FAULTS_S
 
 # The share of commits whose coordinator has to be looked for first.
 SLOW_COMMITS = 0.03
+LONGEST_DELAY_S = 2.0
 SOURCES = (topics.REQUESTS.name, topics.ADMITTED.name, topics.CANCELLATIONS.name)
 
 
 class Network:
     """How long things take between one process and the broker."""
 
-    def __init__(self, world: Any, fails: float) -> None:
-        self._random, self.fails = world.random, fails
+    def __init__(self, world: Any, fails: float, slow: float) -> None:
+        self._random, self.fails, self._slow = world.random, fails, slow
 
     def delay_s(self) -> float:
         """Mostly a millisecond or two, sometimes much more."""
         draw = self._random.random()
-        if draw < 0.9:
+        if draw < 0.9 - self._slow:
             return 0.0005 + 0.002 * self._random.random()
-        return 0.2 * self._random.random() if draw < 0.99 else 2.0 * self._random.random()
+        return 0.2 * self._random.random() if draw < 0.99 - self._slow else LONGEST_DELAY_S * self._random.random()
 
 
 class _Buffer:
@@ -74,7 +75,8 @@ class _Driver(faust_driver.Producer):
         self._handing_over, self._handed_over = 0, asyncio.Event()
         self._producer = self
         self._queues: dict[TP, deque[tuple[Any, ...]]] = {}
-        self._on_the_way: set[asyncio.Future[Any]] = set()
+        # In the order of their sending: a set's order would differ from run to run.
+        self._on_the_way: dict[asyncio.Future[Any], None] = {}
 
     async def send(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, timestamp: Any, headers: Any, **_: Any
@@ -84,8 +86,8 @@ class _Driver(faust_driver.Producer):
             await asyncio.sleep(self.network.delay_s())
         tp = TP(topic, self.process.random.randrange(topics.REPLY_PARTITIONS) if partition is None else partition)
         future = loop.create_future()
-        self._on_the_way.add(future)
-        future.add_done_callback(self._on_the_way.discard)
+        self._on_the_way[future] = None
+        future.add_done_callback(lambda done: self._on_the_way.pop(done, None))
         queue = self._queues.setdefault(tp, deque())
         queue.append((key, value, headers, future))
         if len(queue) == 1:
@@ -120,8 +122,8 @@ class _Driver(faust_driver.Producer):
             self._transmit(tp)
 
     async def flush(self) -> None:
-        """aiokafka's: everything that was handed over is answered."""
-        while self._on_the_way:
+        """aiokafka's: everything that was handed over before this is answered."""
+        if self._on_the_way:
             await asyncio.wait(list(self._on_the_way))
 
 

@@ -17,10 +17,11 @@ from pipeline.core import request_body
 from pipeline.worker import call, finished, guard, out, streamed, watchdog
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.checks import violations
+from tests.simulation.driver import LONGEST_DELAY_S
 from tests.simulation.group import Group
 from tests.simulation.provider import ProviderCall
 from tests.simulation.scheduler import CLOCK, FAULTS_S, ProcessEnded, World
-from tests.simulation.traffic import SENDING_S, Traffic
+from tests.simulation.traffic import Traffic
 from tests.simulation.worker import Process
 
 LIMIT_S = 600.0
@@ -52,6 +53,7 @@ class Room:
         self.calls: list[ProviderCall] = []
         self.finished: set[str] = set()
         self.delivery_fails = chance.choice((0.0, 0.0, 0.0, 0.01))
+        self.slow = chance.choice((0.0, 0.0, 0.0, 0.0, 0.2))
         self.processes: list[Process] = []
         self.ends = 0
         self._runs, self._names = count(), count()
@@ -103,8 +105,8 @@ class Room:
             self._stop(process, length_s)
             return
         if kind == "quit":
-            # Out of the group at once, so that a storm of rebalances needs no session to run out.
-            self.group.leave(process.name)
+            # Out of the group soon, so that a storm of rebalances needs no session to run out; not before what it sent has arrived.
+            self.world.later(2 * LONGEST_DELAY_S, lambda: self.group.leave(process.name))
         self.end(process, "killed")
 
     def _stop(self, process: Process, length_s: float) -> None:
@@ -119,7 +121,7 @@ class Room:
 
     def is_quiet(self) -> bool:
         """Whether all that was sent is finished and committed, and nobody is stopped."""
-        if self.world.now_s < max(SENDING_S, FAULTS_S) or any(p.loop.alive and p.loop.stopped for p in self.processes):
+        if self.world.now_s < max(self.traffic.last_s, FAULTS_S) or any(p.loop.alive and p.loop.stopped for p in self.processes):
             return False
         sources = (topics.REQUESTS.name, topics.ADMITTED.name)
         return all(self.broker.committed.get(tp, 0) == len(log) for tp, log in self.broker.log.items() if tp.topic in sources)
@@ -146,13 +148,12 @@ def simulated() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
-            CLOCK.world = None
+            CLOCK.world, watchdog.leave = None, leave
             gc.collect()
     finally:
         for module, time in kept:
             module.time = time  # type: ignore[attr-defined]
-        watchdog.leave, request_body.refuse_what_is_not_honoured = leave, refuse
-        CLOCK.world = None
+        CLOCK.world, watchdog.leave, request_body.refuse_what_is_not_honoured = None, leave, refuse
         if was_collecting:
             gc.enable()
         sys.unraisablehook = hook

@@ -23,7 +23,7 @@ from tests.simulation.scheduler import FAULTS_S
 SENDING_S = 25.0
 LIMITS: dict[str, list[dict[str, Any]]] = {
     "free": [],
-    "few": [{"renewal_period": "minute", "calls": 3}],
+    "few": [{"renewal_period": "minute", "calls": 4}],
     "each": [{"renewal_period": "minute", "calls": 6}, {"renewal_period": "minute", "calls": 2, "key": "user"}],
     "quick": [{"renewal_period": "second", "calls": 1}, {"renewal_period": "hour", "calls": 5, "key": "user"}],
 }
@@ -67,7 +67,8 @@ def _endpoint(name: str, limits: list[dict[str, Any]], revision: int) -> bytes:
 
 
 FIRST = {name: _endpoint(name, limits, place + 1) for place, (name, limits) in enumerate(LIMITS.items())}
-CHANGED_LIMITS = [{"renewal_period": "minute", "calls": 4}]
+# Lower: one that is raised within a window is not exact under replay (docs/simulation.md).
+CHANGED_LIMITS = [{"renewal_period": "minute", "calls": 2}]
 CHANGED = _endpoint("few", CHANGED_LIMITS, 10)
 
 
@@ -77,7 +78,7 @@ class Traffic:
     def __init__(self, room: Any) -> None:
         self.room, self.world, self.broker, chance = room, room.world, room.broker, room.world.random
         self.sent: list[Sent] = []
-        self.changed_revision = 0
+        self.changed_revision, self.last_s = 0, SENDING_S
         for name, value in FIRST.items():
             self._configure(name, value)
         for number in range(chance.randint(8, 18)):
@@ -114,8 +115,9 @@ class Traffic:
         elif draw < 0.35:
             again.append((at_s + chance.choice((0.01, 1.0, 8.0)), "other"))
         user, streamed = chance.choice(("u1", "u2", "u3")), chance.random() < 0.3
-        # Only what carries a revision can be judged by one configuration for certain.
-        enveloped, right_place = endpoint == "few" or chance.random() < 0.7, chance.random() < 0.85
+        # Only what carries a revision can be judged by one configuration for certain; forwarding would put an older one behind a newer.
+        enveloped, right_place = endpoint == "few" or chance.random() < 0.7, endpoint == "few" or chance.random() < 0.85
+        self.last_s = max(self.last_s, again[-1][0])
         for when_s, prompt in again:
             reply, readable = chance.randrange(topics.REPLY_PARTITIONS), chance.random() < 0.98
             partition = partition_of(endpoint, topics.COUNTED_PARTITIONS) if right_place else chance.randrange(topics.COUNTED_PARTITIONS)
@@ -135,7 +137,9 @@ class Traffic:
         revision = (self.changed_revision or 2) if enveloped and endpoint == "few" else 0
         headers = []
         if enveloped:
-            headers.append(Envelope(request_id, endpoint, user, revision=revision, reply_to=topics.RESPONSES.name, reply_partition=reply).header())
+            headers.append(
+                Envelope(request_id, endpoint, user, revision=revision, reply_to=topics.RESPONSES.name, reply_partition=reply).header()
+            )
         elif not readable:
             value = b"no request"
         record = self.broker.append(TP(topics.REQUESTS.name, partition), endpoint.encode(), value, headers, 0, "client")
@@ -154,4 +158,5 @@ class Traffic:
             kind = chance.choice(("kill", "join", "quit") if storm else ("kill", "stop", "stop", "join"))
             # Around the session, where it matters most who knows what.
             length_s = chance.choice((0.5, 4.0, 7.0, 9.0, 10.0, 12.0, 20.0)) + chance.random()
-            self.world.later(at_s, lambda plan=(kind, chance.randrange(40), length_s): self.room.fault(*plan))
+            plan = kind, chance.randrange(40), length_s
+            self.world.later(at_s, lambda plan=plan: self.room.fault(*plan))

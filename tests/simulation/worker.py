@@ -1,8 +1,8 @@
 """One worker process: the real parts put together as worker/app.py does it, and what Faust does around them, in a model.
 
-Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and the commit
-rules of the transport. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear
-the buffers, flush, tell; then assign, recover the tables, seek, go on), the commit loop, and aiokafka's heartbeats and joins.
+Real: Admit, LimitWindows, Serve, Caller, Pieces, Streamed, Slots, Out, FinishedIndex, Ownership, Watchdog, Follower's memory, and what the
+transport commits. Modelled after Faust 0.15.3: fetching, the agents' buffers, the order of things in a rebalance (stop the flow, clear the
+buffers, flush, tell; then assign, recover the tables, seek, go on), the commit loop, and aiokafka's heartbeats and joins.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Process:
         self.room, self.name, self.world = room, name, room.world
         self.broker, self.group, self.random = room.broker, room.group, room.world.random
         self.loop = Loop(self.world, name, clock_error_s)
-        self.network = Network(self.world, room.delivery_fails)
+        self.network = Network(self.world, room.delivery_fails, room.slow)
         self.app: Any = SimpleNamespace(
             consumer_generation_id=0, monitor=SimpleNamespace(on_tp_commit=lambda _: None),
             topics=SimpleNamespace(acks_enabled_for=lambda _: True), tables=SimpleNamespace(changelog_topics=()), Table=Tables(self),
@@ -239,7 +239,7 @@ class Process:
             await self.consumer.on_partitions_revoked(set(self.consumer.assigned))
 
     async def on_revoked(self, revoked: set[TP]) -> None:
-        """Faust's part in it; the last line is app.py's."""
+        """Faust's part in it."""
         self.flow = False
         if self._recovery is not None:
             self._recovery.cancel()
@@ -247,7 +247,6 @@ class Process:
         for stream in self.streams.values():
             stream.waiting.clear()
         await self.producer.delivered()
-        self.ownership.revoked()
 
     async def _on_assigned(self, generation: int, partitions: frozenset[int]) -> None:
         """Faust's part in it; the three lines in the middle are app.py's."""
@@ -261,7 +260,8 @@ class Process:
         await self.consumer.perform_seek()
         if self.app.consumer_generation_id != generation:
             return
-        self._positions = dict(self.consumer._base)
+        # Sorted, since a set's order would differ from run to run.
+        self._positions = dict(sorted(self.consumer._base.items()))
         self._unread = {tp: None for tp, position in self._positions.items() if position < len(self.broker.log.get(tp, ()))}
         self.flow = True
         if self._unread:
