@@ -118,7 +118,7 @@ class _Sentences:
     def take(self, text: str, final: bool) -> Steps:
         self._pending += text
         cut = len(self._pending) if final else _sentences_end(self._pending, self._looked_at)
-        if cut <= self._looked_at and not final:
+        if not cut or (cut <= self._looked_at and not final):
             return ""
         if self._entities and not self._tally.gave_up("PII"):
             said = yield from self._without_names(cut, final)

@@ -25,7 +25,7 @@ import uvloop
 
 from pipeline.core.guarded_stream import StreamExamination
 from pipeline.core.guardrails import Rules, compile_rules
-from pipeline.core.pii import MASK
+from pipeline.core.pii import MASK, detect, mask
 from pipeline.core.pii.streams import HOLD
 from pipeline.endpoints import GuardrailParameters
 from pipeline.ner import NerPool
@@ -86,37 +86,35 @@ async def leaks(path: Path) -> list[Row]:
         rules = rules_of({"pii": {"behavior": behavior}})
         for value in values:
             text = f"{BEFORE}{value}{AFTER}"
+            spans = detect([text])
+            # The label of a value ("account number") stays.
+            before = text[: min((span.start for span in spans), default=0)]
+            whole = mask([text], spans)[0]
             for pieces in cuts(text):
-                out, held = await _streamed(guards, rules, pieces, len(value))
+                out, held = await _streamed(guards, rules, pieces, len(text) - len(whole) + len(MASK))
                 count[behavior] += 1
                 if behavior == "MASK":
                     most = max(most, held)
-                    # A value may bring its label, which stays: of the value's digits or its address nothing may.
-                    leaked[behavior] += MASK not in out or any(part in out for part in _parts(value))
+                    leaked[behavior] += MASK not in whole or out != whole
                 else:
-                    leaked[behavior] += out not in BEFORE and any(part in out for part in _parts(value))
-    rows = [
-        Row(f"values that came through, {behavior}, in pieces of 1 to 5", leaked[behavior], "found", count[behavior], 0, at_least=False)
-        for behavior in count
-    ]  # fmt: skip
-    return [*rows, Row("most characters held back meanwhile", most, "", count["MASK"], HOLD, at_least=False)]
-
-
-def _parts(value: str) -> list[str]:
-    """Any three characters in a row of the value that its sentence has not."""
-    threes = (value[at : at + 3] for at in range(len(value) - 2))
-    return [part for part in threes if part not in BEFORE + AFTER and any(char.isdigit() or char in "@." for char in part)]
+                    leaked[behavior] += not before.startswith(out)
+    return [
+        *(
+            Row(f"values that came through, {name}, in pieces of 1 to 5", leaked[name], "found", count[name], 0, at_least=False)
+            for name in count
+        ),
+        Row("most characters held back meanwhile", most, "", count["MASK"], HOLD, at_least=False),
+    ]
 
 
 async def _streamed(guards: Guards, rules: Rules, pieces: list[str], size: int) -> tuple[str, int]:
-    """What came out, and how many characters waited at most."""
+    """What came out, and how many characters waited at most; a mask stands for `size` characters."""
     examination = StreamExamination(rules, time.perf_counter)
     out, fed, most = "", 0, 0
     for piece in pieces:
         out += text_in(await guards.drive(examination.feed(chunk_of(piece)), "output", _no_deadline))
         fed += len(piece)
-        # The mask stands for the value.
-        gone = len(out) + (out.count(MASK) * (min(size, fed - len(BEFORE)) - len(MASK)))
+        gone = len(out) + out.count(MASK) * (size - len(MASK))
         most = max(most, fed - gone) if examination.error is None else most
     out += text_in(await guards.drive(examination.finish(), "output", _no_deadline))
     return out, most

@@ -403,3 +403,16 @@ def test_after_an_error_nothing_goes_out_any_more():
     assert joined(out) == "" and joined(out, index=1) == ""
     assert out[-1] == []
     assert results(examination) == {"KEYWORD": "BLOCKED"}
+
+
+def test_after_an_error_no_other_engine_is_asked():
+    asked = []
+
+    def do(work):
+        asked.append(type(work))
+        return done_here(work)
+
+    out, examination = run(rules_of(**ALL), said(["hello zanzibar"]), do)
+    assert isinstance(examination.error, GuardrailBlocked)
+    assert joined(out) == ""
+    assert asked[-1] is FindKeywords
