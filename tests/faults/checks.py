@@ -68,7 +68,9 @@ def _of_one(sent: Sent, by_id: dict[str, list[dict[str, Any]]]) -> list[Violatio
     row = rows[0]
     found = []
     if row["requester"] != sent.user or row["endpoint_name"] != sent.endpoint:
-        found.append(Violation("cross-talk", sent.answered_id, f"the row is {row['requester']}'s on {row['endpoint']}, not {sent.user}'s"))
+        found.append(
+            Violation("cross-talk", sent.answered_id, f"the row is {row['requester']}'s on {row['endpoint_name']}, not {sent.user}'s")
+        )
     if sent.status == 200 and sent.answer != sent.text:
         found.append(Violation("cross-talk", sent.answered_id, f"answered {sent.answer!r} to {sent.text!r}"))
     if row["status_code"] != sent.status:
