@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 
+from pipeline.core.driving import driven
 from pipeline.core.pii.normalise import fold_lookalikes, readings
 
 # Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar: written without spaces between words.
@@ -240,25 +241,16 @@ class KeywordStream:
 
     def feed(self, piece: str) -> str:
         """Take the next piece; the text that may be released now. At most about three keywords' length is held back."""
-        return self._driven(self.steps(piece, final=False))
+        return driven(self.steps(piece, final=False), self._matcher.find)
 
     def finish(self) -> str:
         """The stream has ended; the rest of the text."""
-        return self._driven(self.steps("", final=True))
+        return driven(self.steps("", final=True), self._matcher.find)
 
     def give_up(self) -> str:
         """What is held back, unlooked at."""
         held, self._pending = self._pending, ""
         return held
-
-    def _driven(self, steps: Generator[str, dict[str, int], str]) -> str:
-        try:
-            text = next(steps)
-            while True:
-                text = steps.send(self._matcher.find(text))
-        except StopIteration as end:
-            released: str = end.value
-            return released
 
     def steps(self, piece: str, *, final: bool) -> Generator[str, dict[str, int], str]:
         """`feed` or `finish` for whoever looks for the keywords elsewhere: yields text, takes what `find` says of it."""

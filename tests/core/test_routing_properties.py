@@ -10,29 +10,16 @@ from pipeline.core import routing
 from pipeline.endpoints import CoreConfig
 from pipeline.errors import DeadlineExceeded, InvalidParameter, ProviderFailed, RateLimited
 from pipeline.providers.result import Failure, ProviderResult
+from tests.core.test_routing import a_config
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> CoreConfig:
     names = [f"e{number}" for number in range(draw(st.integers(1, 6)))]
-    entities = [
-        {
-            "name": name,
-            "external_model": {
-                "name": name, "provider": "custom", "task": "llm/v1/chat",
-                "custom_provider_config": {"custom_provider_url": "http://127.0.0.1:1/v1"},
-            },
-        }
-        for name in names
-    ]  # fmt: skip
     if draw(st.booleans()):
-        return CoreConfig.model_validate({"served_entities": entities})
+        return a_config(*names)
     cuts = [0, *sorted(draw(st.lists(st.integers(0, 100), min_size=len(names) - 1, max_size=len(names) - 1))), 100]
-    routes = [
-        {"served_entity_name": name, "traffic_percentage": cuts[n + 1] - cuts[n]}
-        for n, name in draw(st.permutations(list(enumerate(names))))
-    ]
-    return CoreConfig.model_validate({"served_entities": entities, "traffic_config": {"routes": routes}})
+    return a_config(*names, shares={name: cuts[n + 1] - cuts[n] for n, name in draw(st.permutations(list(enumerate(names))))})
 
 
 failures = st.builds(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from typing import Literal
 
+from pipeline.core.driving import driven
 from pipeline.core.pii.detection import DEFAULT_THRESHOLD, PiiSpan, detect
 from pipeline.core.pii.labels import BEHIND, REACH
 from pipeline.core.pii.masking import MASK, merged
@@ -141,25 +142,20 @@ class PiiStream:
 
     def feed(self, piece: str) -> str:
         """Take the next piece; the text that may be released now, masked."""
-        return self._driven(self.steps(piece, final=False))
+        return driven(self.steps(piece, final=False), self._detected)
 
     def finish(self) -> str:
         """The stream has ended; the rest of the text, masked."""
-        return self._driven(self.steps("", final=True))
+        return driven(self.steps("", final=True), self._detected)
 
     def give_up(self) -> str:
         """What is held back, unlooked at."""
         held, self._pending = self._pending, ""
         return held
 
-    def _driven(self, steps: Generator[tuple[str, float], list[PiiSpan], str]) -> str:
-        try:
-            window, threshold = next(steps)
-            while True:
-                window, threshold = steps.send(detect([window], self.wanted, threshold))
-        except StopIteration as end:
-            released: str = end.value
-            return released
+    def _detected(self, asked: tuple[str, float]) -> list[PiiSpan]:
+        window, threshold = asked
+        return detect([window], self.wanted, threshold)
 
     def steps(self, piece: str, *, final: bool) -> Generator[tuple[str, float], list[PiiSpan], str]:
         """`feed` or `finish` for whoever looks elsewhere: yields a text and a threshold, takes what `detect` finds of what is `wanted`."""
