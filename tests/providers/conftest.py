@@ -65,10 +65,10 @@ async def client(settings: Settings) -> AsyncIterator[ProviderClient]:
 
 
 @pytest.fixture
-def call(client: ProviderClient, entity: Callable[..., ServedEntity]) -> Call:
-    """Asks a model of the demo provider; further arguments change body, deadline, request id and served entity."""
+def asked(entity: Callable[..., ServedEntity]) -> Callable[..., dict[str, Any]]:
+    """What the client is to ask a model of the demo provider; arguments change body, deadline, request id and served entity."""
 
-    async def ask(
+    def arguments(
         model: str,
         *,
         body: dict[str, Any] | None = None,
@@ -76,29 +76,29 @@ def call(client: ProviderClient, entity: Callable[..., ServedEntity]) -> Call:
         request_id: str = "request-1",
         task: str = CHAT,
         **entity_fields: Any,
-    ) -> ProviderResult:
+    ) -> dict[str, Any]:
         body = body or {"messages": [{"role": "user", "content": "How deep is the lock?"}]}
-        return await client.call(entity(model, task=task, **entity_fields), body, task=task, timeout_s=timeout_s, request_id=request_id)
+        served = entity(model, task=task, **entity_fields)
+        return {"entity": served, "body": body, "task": task, "timeout_s": timeout_s, "request_id": request_id}
+
+    return arguments
+
+
+@pytest.fixture
+def call(client: ProviderClient, asked: Callable[..., dict[str, Any]]) -> Call:
+    """Asks a model of the demo provider; arguments are those of `asked`."""
+
+    async def ask(model: str, **more: Any) -> ProviderResult:
+        return await client.call(**asked(model, **more))
 
     return ask
 
 
 @pytest.fixture
-def stream(client: ProviderClient, entity: Callable[..., ServedEntity]) -> Stream:
+def stream(client: ProviderClient, asked: Callable[..., dict[str, Any]]) -> Stream:
     """As `call`, but asks for a stream, and reads it to its end."""
 
-    async def ask(
-        model: str,
-        *,
-        body: dict[str, Any] | None = None,
-        timeout_s: float = 10.0,
-        request_id: str = "request-1",
-        task: str = CHAT,
-        **entity_fields: Any,
-    ) -> Streamed:
-        body = body or {"messages": [{"role": "user", "content": "How deep is the lock?"}]}
-        return await read(
-            client.stream(entity(model, task=task, **entity_fields), body, task=task, timeout_s=timeout_s, request_id=request_id)
-        )
+    async def ask(model: str, **more: Any) -> Streamed:
+        return await read(client.stream(**asked(model, **more)))
 
     return ask
