@@ -16,10 +16,12 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.records import AnswerRecord
 from pipeline.settings import Settings
 from pipeline.topics import RECORDS
 from pipeline.worker.out import MARK_HEADER
@@ -27,6 +29,7 @@ from pipeline.worker.out import MARK_HEADER
 log = logging.getLogger(__name__)
 # Of those who were answered, for each request; who asks again and again is answered again.
 REMEMBERED = 8
+READ_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class FinishedIndex:
         self._marks: dict[int, OrderedDict[str, Mark]] = {}
         self._loaded: dict[int, asyncio.Event] = {}
         self._reader: AIOKafkaConsumer | None = None
-        self._loading = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
@@ -81,7 +84,7 @@ class FinishedIndex:
         if not partitions or self._reader is None:
             return
         started_s = time.monotonic()
-        async with self._loading:
+        async with self._reading:
             places = [TopicPartition(RECORDS.name, p) for p in partitions]
             since_ms = int((time.time() - self._window_s) * 1000)
             starts = await self._reader.offsets_for_times(dict.fromkeys(places, since_ms))
@@ -142,3 +145,31 @@ class FinishedIndex:
         mark = marks.get(request_id) if marks is not None else None
         if marks is not None and mark is not None:
             marks[request_id] = replace(mark, answered=(*mark.answered[1 - REMEMBERED :], asker))
+
+    async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
+        """The stored answer, made from the request's record; None where it can't be read any more."""
+        assert self._reader is not None
+        place = TopicPartition(RECORDS.name, partition)
+        async with self._reading:
+            self._reader.assign([place])
+            self._reader.seek(place, mark.offset)
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    record = await self._reader.getone(place)
+            finally:
+                self._reader.assign([])
+        if record.offset != mark.offset or record.value is None:
+            return None
+        row = orjson.loads(record.value)
+        if row.get("response") is None:
+            return None
+        return AnswerRecord(
+            request_id=row["request_id"],
+            status_code=row["status_code"],
+            body=orjson.loads(row["response"]),
+            served_entity=row["served_entity_name"],
+            served_model=row["served_model_name"],
+            execution_time_ms=row["execution_time_ms"],
+            run_id=row["run_id"],
+            attempts=len(row["attempts"]),
+        )

@@ -256,7 +256,7 @@ class Reader:
     async def position(self, place: Any) -> int:
         return self._positions[place]
 
-    async def getmany(self, timeout_ms: int = 0, max_records: int | None = None) -> dict[Any, list[Stored]]:
+    async def getmany(self, timeout_ms: int = 0) -> dict[Any, list[Stored]]:
         await asyncio.sleep(self._network.delay_s())
         found = {}
         for place, position in self._positions.items():
@@ -265,3 +265,7 @@ class Reader:
                 found[place] = records
                 self._positions[place] = position + len(records)
         return found
+
+    async def getone(self, place: Any) -> Stored:
+        (records,) = (await self.getmany()).values()
+        return records[0]
