@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -51,10 +52,23 @@ class Sent:
 
 
 class Load:
-    """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer."""
+    """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer.
 
-    def __init__(self, host: Callable[[], str], users: dict[str, str], kinds: list[Kind], count: int, clients: int, seed: int) -> None:
+    At most `per_s` of them begin in a second; what could not begin in its time, since all clients were waiting, is not made up for.
+    """
+
+    def __init__(
+        self,
+        host: Callable[[], str],
+        users: dict[str, str],
+        kinds: list[Kind],
+        count: int,
+        clients: int,
+        seed: int,
+        per_s: float = math.inf,
+    ) -> None:
         self._host, self._users, self._kinds, self._clients, self._seed = host, users, kinds, clients, seed
+        self._gap_s, self._next_s = 1 / per_s, 0.0
         self.sent: list[Sent] = []
         self.done = 0
         self._plan = random.Random(seed)
@@ -70,6 +84,7 @@ class Load:
     async def _client(self, http: httpx.AsyncClient) -> None:
         while self._left > 0:
             self._left -= 1
+            await self._turn()
             number = len(self.sent)
             kind = self._plan.choices(self._kinds, [k.weight for k in self._kinds])[0]
             user = self._plan.choice(list(self._users))
@@ -79,6 +94,13 @@ class Load:
             self.sent.append(sent)
             await self._until_final(http, kind, sent, {"authorization": f"Bearer {self._users[user]}", "idempotency-key": key})
             self.done += 1
+
+    async def _turn(self) -> None:
+        now_s = time.monotonic()
+        begin_s = max(self._next_s, now_s)
+        self._next_s = begin_s + self._gap_s
+        if begin_s > now_s:
+            await asyncio.sleep(begin_s - now_s)
 
     async def _until_final(self, http: httpx.AsyncClient, kind: Kind, sent: Sent, headers: dict[str, str]) -> None:
         began_s = time.monotonic()

@@ -46,12 +46,7 @@ class Verdict:
 async def run(stack: Stack, requests: int, clients: int, kills: int, seed: int, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
     """Send `requests` from `clients` at once to a fresh `stack` while each part is killed `kills` times; `watch` is told the progress."""
     assert requests * 2 < MAX_CALLS, "the demo provider would forget calls"
-    for endpoint, model in ENDPOINTS.items():
-        table = {"catalog_name": "faults", "schema_name": "tests", "table_name_prefix": endpoint.replace("-", "_"), "enabled": True}
-        gateway: dict[str, Any] = {"inference_table_config": table}
-        if endpoint == "fault-limited":
-            gateway["rate_limits"] = [{"calls": PER_MINUTE, "renewal_period": "minute", "key": "user"}]
-        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(model)])
+    create_endpoints(stack)
     load = Load(lambda: stack.host, {user: stack.token(user) for user in USERS}, KINDS, requests, clients, seed)
     trouble = Kills(stack, kills, requests, seed, lambda: load.done)
     began_s = time.monotonic()
@@ -66,13 +61,23 @@ async def run(stack: Stack, requests: int, clients: int, kills: int, seed: int, 
             task.cancel()
     await asyncio.gather(*tasks)
     seconds = time.monotonic() - began_s
-    rows = await asyncio.to_thread(_rows, stack, {s.answered_id for s in load.sent if s.status})
+    rows = await asyncio.to_thread(wait_rows, stack, {s.answered_id for s in load.sent if s.status})
     calls = await asyncio.to_thread(provider_calls, stack.demo_url)
     found = violations(load.sent, rows, calls, [Limit("fault-limited", PER_MINUTE)])
     return Verdict(seed, seconds, load.sent, trouble.done, found, len(calls), len(rows), Counter(s.status for s in load.sent))
 
 
-def _rows(stack: Stack, wanted: set[str]) -> list[dict[str, Any]]:
+def create_endpoints(stack: Stack) -> None:
+    """The endpoints of KINDS, each with an inference table of its own."""
+    for endpoint, model in ENDPOINTS.items():
+        table = {"catalog_name": "faults", "schema_name": "tests", "table_name_prefix": endpoint.replace("-", "_"), "enabled": True}
+        gateway: dict[str, Any] = {"inference_table_config": table}
+        if endpoint == "fault-limited":
+            gateway["rate_limits"] = [{"calls": PER_MINUTE, "renewal_period": "minute", "key": "user"}]
+        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(model)])
+
+
+def wait_rows(stack: Stack, wanted: set[str]) -> list[dict[str, Any]]:
     """All endpoints' rows, as soon as all that are wanted are there, or after ROWS_WITHIN_S."""
     deadline_s = time.monotonic() + ROWS_WITHIN_S
     while True:

@@ -47,14 +47,16 @@ class Kills:
             share = FIRST_AT + (LAST_AT - FIRST_AT) * number / max(len(self._plan) - 1, 1)
             while self._answered() < share * self._count:
                 await asyncio.sleep(0.02)
-            state = self._stack.state().parts[part]
-            answered, began_s = self._answered(), time.monotonic()
-            assert state.pid is not None
-            os.kill(state.pid, signal.SIGKILL)
-            await asyncio.to_thread(
-                self._stack.wait_state,
-                lambda now, part=part, before=state.restarts: now.parts[part].restarts > before and now.parts[part].ready,
-                f"{part} back",
-                BACK_S,
-            )
-            self.done.append(Kill(part, answered, time.monotonic() - began_s))
+            answered = self._answered()
+            self.done.append(Kill(part, answered, await end(self._stack, part, signal.SIGKILL)))
+
+
+async def end(stack: Stack, part: str, number: signal.Signals) -> float:
+    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it does not come back."""
+    state, began_s = stack.state().parts[part], time.monotonic()
+    assert state.pid is not None
+    os.kill(state.pid, number)
+    await asyncio.to_thread(
+        stack.wait_state, lambda now: now.parts[part].restarts > state.restarts and now.parts[part].ready, f"{part} back", BACK_S
+    )
+    return time.monotonic() - began_s
