@@ -87,7 +87,8 @@ def resident_mb(leaders: Iterable[int]) -> dict[int, float]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         session = int(fields[3])
-        if session in wanted:
+        # One that has ended and is not yet seen to has none.
+        if session in wanted and fields[21] != "0":
             held[session] = held.get(session, 0.0) + int(fields[21]) * PAGE_MB
     return held
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,8 @@ from typing import Any
 import aiohttp
 import orjson
 import uvloop
+
+from pipeline.open_files import allow_many
 
 GRACE_S = 60.0
 # Below the 5 s after which the gateway's ingress closes a connection that is not used.
@@ -132,9 +133,7 @@ def main() -> None:
     """Plan from stdin, findings to stdout."""
     read = orjson.loads(sys.stdin.buffer.read())
     plan = Plan(**{**read, "phases": [Phase(**phase) for phase in read["phases"]]})
-    # A connection for each request under way; what many systems allow unless asked is 1,024 files.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_many()
     # A pause of this process would look like one of the gateway's.
     gc.disable()
     sys.stdout.buffer.write(orjson.dumps([asdict(found) for found in uvloop.run(OpenLoad(plan).go())]))

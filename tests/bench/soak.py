@@ -45,6 +45,8 @@ FLAT_MB = 1.0
 # All that the checks read; whole rows of so many requests would fill this process.
 COLUMNS = ("request_id", "requester", "endpoint_name", "status_code", "response", "timestamp_ms", "execution_time_ms")
 SEED = 1
+# What is finished is remembered for at least as long.
+DEADLINE_S = "30"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,14 @@ def main() -> int:
     parser.add_argument("--window-s", type=int, default=60, help="how long the gateway remembers a finished request; it fills memory first")
     parser.add_argument("--plot", type=Path, default=Path("bench-soak.png"))
     args = parser.parse_args()
+    # Told to end, it ends the stack too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(width=150)
     memory = Memory()
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder, _progress(console) as progress:
         data = Path(folder) / "data"
-        stack = Stack(data, ["--workers", "2"], {"SLUICE_REPEAT_WINDOW_S": str(args.window_s)}, rows_reader(data, COLUMNS))
+        settings = {"SLUICE_REPEAT_WINDOW_S": str(args.window_s), "SLUICE_DEADLINE_S": DEADLINE_S}
+        stack = Stack(data, ["--workers", "2"], settings, rows_reader(data, COLUMNS))
         bar = progress.add_task("answered", total=args.requests)
         stack.start()
         try:
