@@ -59,33 +59,40 @@ class Restart:
     back_s: float
 
 
-async def restarts(stack: Stack, every: int, count: int, answered: Callable[[], int], done: list[Restart]) -> None:
-    """Restart a part whenever `every` more requests have been answered, up to `count`; what was done goes to `done`."""
-    for number in range(count // every - 1 if count % every == 0 else count // every):
-        while answered() < (number + 1) * every:
+def plan(requests: int, every: int) -> list[tuple[int, str, signal.Signals]]:
+    """What is restarted, and how, after how many answered requests."""
+    turns = []
+    for number in range((requests - 1) // every):
+        how = signal.SIGTERM if (number + number // len(TURNS)) % 2 == 0 else signal.SIGKILL
+        turns.append(((number + 1) * every, TURNS[number % len(TURNS)], how))
+    return turns
+
+
+async def restarts(stack: Stack, turns: list[tuple[int, str, signal.Signals]], answered: Callable[[], int]) -> list[Restart]:
+    """Do as planned, one after the other; what was done."""
+    done: list[Restart] = []
+    for after, part, how in turns:
+        while answered() < after:
             await asyncio.sleep(0.02)
-        part, turn = TURNS[number % len(TURNS)], number // len(TURNS)
-        how = signal.SIGTERM if (number + turn) % 2 == 0 else signal.SIGKILL
         at = answered()
         done.append(Restart(part, how.name, at, await end(stack, part, how)))
-
-
-async def soak(stack: Stack, load: Load, every: int, count: int, memory: Memory, watch: Callable[[int], None]) -> list[Restart]:
-    """Load and restarts at once, with a look at the memory each second."""
-    done: list[Restart] = []
-    tasks = [asyncio.create_task(load.run()), asyncio.create_task(restarts(stack, every, count, lambda: load.done, done))]
-    began_s = time.monotonic()
-    while not tasks[0].done():
-        pids = {name: part.pid for name, part in stack.state().parts.items() if name in TURNS and part.pid is not None}
-        memory.look(pids, time.monotonic() - began_s, load.done)
-        watch(load.done)
-        await asyncio.wait(tasks, timeout=1.0, return_when=asyncio.FIRST_EXCEPTION)
-        if any(task.done() and task.exception() for task in tasks):
-            break
-    for task in tasks:
-        task.cancel() if not tasks[0].done() else None
-    await asyncio.gather(*tasks)
     return done
+
+
+async def soak(
+    stack: Stack, load: Load, turns: list[tuple[int, str, signal.Signals]], memory: Memory, watch: Callable[[int], None]
+) -> list[Restart]:
+    """Load and restarts at once, with a look at the memory each second; the restarts that were done."""
+    began_s = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(load.run())
+        restarting = group.create_task(restarts(stack, turns, lambda: load.done))
+        while not sending.done():
+            pids = {name: part.pid for name, part in stack.state().parts.items() if name in TURNS and part.pid is not None}
+            memory.look(pids, time.monotonic() - began_s, load.done)
+            watch(load.done)
+            await asyncio.wait([sending], timeout=1.0)
+    return restarting.result()
 
 
 def main() -> int:
@@ -114,7 +121,7 @@ def main() -> int:
             load = Load(lambda: stack.host, users, KINDS, args.requests, args.clients, SEED, args.rate)
             began_s = time.monotonic()
             done = asyncio.run(
-                soak(stack, load, args.every, args.requests, memory, lambda answered: progress.update(bar, completed=answered))
+                soak(stack, load, plan(args.requests, args.every), memory, lambda answered: progress.update(bar, completed=answered))
             )
             seconds = time.monotonic() - began_s
             progress.add_task("waiting for the rows", total=None)
