@@ -29,6 +29,7 @@ from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, faust_credentials
 from pipeline.kafka.follower import Follower
 from pipeline.ner import NerPool
+from pipeline.open_files import allow_many
 from pipeline.providers.client import ProviderClient
 from pipeline.settings import Settings
 from pipeline.topics import COUNTED_PARTITIONS
@@ -172,6 +173,7 @@ def main(settings: Settings) -> None:
     for noisy in ("aiokafka", "httpx", "httpcore", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     collect_seldom()
+    allow_many()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
         worker = faust.Worker(create_worker(settings), loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)

@@ -2,7 +2,7 @@
 
 The record is the mark. `serve` writes a request's record before its answer, and only a request without a record is run again, so an
 answer that a client got always has its row, and there is one outcome for each request id. The index holds, for each owned
-partition and for `window_s` seconds, the request id, the hash of what was asked, and the offset of its record; a worker that takes a
+partition and for `repeat_window_s` seconds, the request id, the hash of what was asked, and the offset of its record; a worker that takes a
 partition over reads it from the log, before the first request of that partition runs.
 
 Fails by waiting: where the log can't be read, the partition's requests wait, and the watchdog ends the worker in the end.
@@ -21,15 +21,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.kafka.fetched import forget_fetched
 from pipeline.records import AnswerRecord
 from pipeline.settings import Settings
 from pipeline.topics import RECORDS
 from pipeline.worker.out import MARK_HEADER
+from pipeline.worker.stored import StoredRecords
 
 log = logging.getLogger(__name__)
 # Of those who were answered, for each request; who asks again and again is answered again.
 REMEMBERED = 8
-READ_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,15 @@ class FinishedIndex:
     """One index for all partitions of this worker; `load` before `find`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._window_s = settings, settings.repeat_window_s
+        self._settings = settings
+        # Within its deadline a request that is delivered again would be called again if it were forgotten; after that it is not.
+        self._window_s = max(settings.repeat_window_s, settings.deadline_s + settings.session_timeout_s)
         self._marks: dict[int, OrderedDict[str, Mark]] = {}
         self._loaded: dict[int, asyncio.Event] = {}
         self._reader: AIOKafkaConsumer | None = None
         self._reading = asyncio.Lock()
+        # A reader of its own: a take-over must not wait for answers.
+        self._stored = StoredRecords(settings)
 
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
@@ -62,9 +67,11 @@ class FinishedIndex:
             fetch_max_wait_ms=50, max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         )  # fmt: skip
         await self._reader.start()
+        await self._stored.start()
 
     async def stop(self) -> None:
         """Disconnect."""
+        await self._stored.stop()
         if self._reader:
             await self._reader.stop()
 
@@ -102,6 +109,8 @@ class FinishedIndex:
                     if await self._reader.position(place) >= ends[place]:
                         open_places.discard(place)
                         self._reader.pause(place)
+                        forget_fetched(self._reader, [place])
+            forget_fetched(self._reader, places)
             self._reader.assign([])
         for partition in partitions:
             if partition in self._loaded:
@@ -147,20 +156,11 @@ class FinishedIndex:
             marks[request_id] = replace(mark, answered=(*mark.answered[1 - REMEMBERED :], asker))
 
     async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
-        """The stored answer, made from the request's record; None where it can't be read any more."""
-        assert self._reader is not None
-        place = TopicPartition(RECORDS.name, partition)
-        async with self._reading:
-            self._reader.assign([place])
-            self._reader.seek(place, mark.offset)
-            try:
-                async with asyncio.timeout(READ_TIMEOUT_S):
-                    record = await self._reader.getone(place)
-            finally:
-                self._reader.assign([])
-        if record.offset != mark.offset or record.value is None:
+        """The stored answer, made from the request's record; None where it is no longer there. Raises as StoredRecords.read."""
+        value = await self._stored.read(partition, mark.offset)
+        if value is None:
             return None
-        row = orjson.loads(record.value)
+        row = orjson.loads(value)
         if row.get("response") is None:
             return None
         return AnswerRecord(

@@ -138,6 +138,7 @@ class Process:
         slots = Slots(chance.choice((2, 8)), chance.choice((1, 8)))
         self.finished = FinishedIndex(SETTINGS)
         self.finished._reader = Reader(self.broker, self.network)  # type: ignore[assignment]
+        self.finished._stored._reader = Reader(self.broker, self.network)  # type: ignore[assignment]
         provider = Provider(self, self.room.calls, self.room.finished)
         caller = Caller(provider, slots, guards, self.watchdog.may_write)
         self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
