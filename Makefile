@@ -43,7 +43,7 @@ bench-tail: $(VENV)/installed-dev jars ## what slow calls do to the others' late
 bench-soak: $(VENV)/installed-dev jars ## 200,000 requests, a restart every 20,000, and the memory of all parts: a quarter of an hour
 	@$(BIN)/python -m tests.bench.soak $(ARGS)
 
-test-faults: $(VENV)/installed-dev jars ## 10,000 requests while every part is killed twice: minutes
+test-faults: $(VENV)/installed-dev jars ## the fault suite: load while processes die, stop, come and go, then all tests of the fault matrix
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean: ## remove .venv and all caches (the data folder .sluice stays)

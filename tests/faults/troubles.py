@@ -56,7 +56,7 @@ class Trouble(Protocol):
 MakeTrouble = Callable[[Stack, int, int, int, Callable[[], int]], Trouble]
 
 
-class _AtMoments:
+class AtMoments:
     """`plan` spread over a load of `count` requests of which `answered` tells the progress."""
 
     def __init__(self, stack: Stack, plan: list[str], count: int, answered: Callable[[], int]) -> None:
@@ -106,7 +106,7 @@ def _workers(stack: Stack) -> list[str]:
     return sorted(name for name in stack.state().parts if name.startswith("worker-"))
 
 
-class Kills(_AtMoments):
+class Kills(AtMoments):
     """Each of PARTS dies `times` times."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
@@ -120,7 +120,7 @@ class Kills(_AtMoments):
         await end(self._stack, what, signal.SIGKILL)
 
 
-class Stops(_AtMoments):
+class Stops(AtMoments):
     """A worker stands still for STOPPED_S, `times` times. Woken, it ends itself (worker/watchdog.py) and is started again."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
@@ -137,7 +137,7 @@ class Stops(_AtMoments):
         await back(self._stack, what, restarts)
 
 
-class Drains(_AtMoments):
+class Drains(AtMoments):
     """A worker is asked to end, `times` times; the supervisor starts it again."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
@@ -152,7 +152,7 @@ class Drains(_AtMoments):
         await self._shared_out(shares)
 
 
-class Comings(_AtMoments):
+class Comings(AtMoments):
     """A further worker comes, then goes by SIGTERM, `times` times."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
