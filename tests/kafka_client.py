@@ -22,19 +22,23 @@ class KafkaClient:
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self._arrived = asyncio.Condition()
 
-    async def produce(self, value: bytes | None, *, key: bytes | None = None, partition: int | None = None) -> Any:
-        """Put bytes on gateway.requests and wait for the broker; returns the record's metadata (partition, offset, timestamp)."""
-        return await self._producer.send_and_wait("gateway.requests", value, key=key, partition=partition)
+    async def produce(
+        self, value: bytes | None, *, key: bytes | None = None, partition: int | None = None, topic: str = "gateway.requests",
+        created_ms: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Put bytes on a topic and wait for the broker; returns the record's metadata (partition, offset, timestamp). `created_ms` is what
+        the record says of its time, now unless given."""
+        return await self._producer.send_and_wait(topic, value, key=key, partition=partition, timestamp_ms=created_ms)
 
     async def request(self, endpoint: str, user: str = "alice@example.com", *, text: str = "hello", **fields: Any) -> str:
         """Produce a request and return its id. `fields` replace or add fields of the record; key and partition are as a plain
         producer would choose them (key = endpoint name)."""
-        partition = fields.pop("at_partition", None)
+        partition, created_ms = fields.pop("at_partition", None), fields.pop("created_ms", None)
         record = {
             "request_id": str(uuid.uuid4()), "endpoint": endpoint, "user": user, "task": "llm/v1/chat",
             "body": {"messages": [{"role": "user", "content": text}]}, **fields,
         }  # fmt: skip
-        await self.produce(json.dumps(record).encode(), key=endpoint.encode(), partition=partition)
+        await self.produce(json.dumps(record).encode(), key=endpoint.encode(), partition=partition, created_ms=created_ms)
         return str(record["request_id"])
 
     async def answer(self, request_id: str, timeout_s: float = 60, *, count: int = 1) -> dict[str, Any]:

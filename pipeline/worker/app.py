@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import Any
 
 import faust
@@ -41,6 +42,7 @@ from pipeline.worker.long_texts import LongTexts
 from pipeline.worker.out import Out
 from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
+from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
 from pipeline.worker.transport import Transport
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog, leave
@@ -73,6 +75,9 @@ class Worker(faust.App):
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 4,
             broker_rebalance_timeout=60.0,
+            # 90 s otherwise, and as long would a fetch wait on a connection that leads nowhere. A member that joins may have to wait for
+            # the session of one that died.
+            broker_request_timeout=settings.session_timeout_s * 2,
             broker_commit_interval=1.0,
             table_standby_replicas=0,
             # A rebalance must not wait for the longest call: calls go on, and ownership.py holds their output back.
@@ -88,7 +93,7 @@ class Worker(faust.App):
         self.tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
         self.provider = ProviderClient(settings)
         self.finished = FinishedIndex(settings)
-        self.ownership = Ownership()
+        self.ownership, self.session = Ownership(), Session(settings.session_timeout_s)
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
         slots = Slots(settings.max_in_flight_per_endpoint, settings.max_queued_per_endpoint)
@@ -155,6 +160,7 @@ def create_worker(settings: Settings) -> Worker:
 
     async def on_assigned(sender: Any, assigned: Any, **kwargs: Any) -> None:
         owned = frozenset(tp.partition for tp in assigned if tp.topic == topics.ADMITTED.name)
+        app.session.renewed(time.monotonic())
         app.serve.lose(app.ownership.assigned(owned))
         app.in_background(app.finished.load(app.finished.keep_only(owned)))
 
