@@ -1,7 +1,7 @@
 """The calls that the demo provider got: in memory up to a bound, and in a file where one is given, a JSON line per finished call.
 
 Holds no prompt and no key. A call's `state` is `open` while it is being answered, then `finished`, or `cut off` where the caller
-went away first. Losing old entries beyond the bound is by design; the file keeps all.
+went away first; `ended_ms` says when (0: not yet). Losing old entries beyond the bound is by design; the file keeps all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Ledger:
     def open(self, path: str, model: str, request_id: str, authorized: bool, digest: str) -> dict[str, Any]:
         """A new entry for a call that has just come; give it to `close` when it is over."""
         entry = {"time_ms": time.time_ns() // 1_000_000, "path": path, "model": model, "request_id": request_id,
-                 "authorized": authorized, "digest": digest, "state": "open", "status": 0}  # fmt: skip
+                 "authorized": authorized, "digest": digest, "state": "open", "status": 0, "ended_ms": 0}  # fmt: skip
         self._calls.append(entry)
         return entry
 
@@ -39,6 +39,7 @@ class Ledger:
         """Note how the call ended."""
         entry["state"] = state
         entry["status"] = status
+        entry["ended_ms"] = time.time_ns() // 1_000_000
         if self._file is not None:
             self._file.write(orjson.dumps(entry).decode() + "\n")
 

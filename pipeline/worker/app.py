@@ -44,6 +44,7 @@ from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
 from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
+from pipeline.worker.stored_answers import StoredAnswers
 from pipeline.worker.transport import Transport
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog, leave
 from pipeline.worker.windows import LimitWindows, changelog_topics
@@ -92,7 +93,7 @@ class Worker(faust.App):
         self.endpoints = Follower(settings, topics.ENDPOINTS, Endpoint.model_validate_json)
         self.tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
         self.provider = ProviderClient(settings)
-        self.finished = FinishedIndex(settings)
+        self.finished, self.stored = FinishedIndex(settings), StoredAnswers(settings)
         self.ownership, self.session = Ownership(), Session(settings.session_timeout_s)
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
@@ -101,7 +102,7 @@ class Worker(faust.App):
         self.safety = safety.engine(settings)
         self.guards = Guards(self.safety, self.ner, self.long_texts, settings.guardrail_timeout_s)
         caller = Caller(self.provider, slots, self.guards, self.watchdog.may_write)
-        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.stored, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
 
     def _new_transport(self) -> Transport:
@@ -114,7 +115,7 @@ class Worker(faust.App):
         """Topics, followers and clients first: an agent's first event finds everything in place."""
         self.guards.prepare()
         await create_topics(self.settings, changelog_topics())
-        await asyncio.gather(self.endpoints.start(), self.tokens.start(), self.provider.start(), self.finished.start())
+        await asyncio.gather(self.endpoints.start(), self.tokens.start(), self.provider.start(), self.finished.start(), self.stored.start())
         self.producer.on_failure = lambda failure: leave(NOT_PRODUCED, f"a record could not be produced: {failure!r}")
         await super().on_start()
         self.in_background(self.watchdog.run(self.consumer))
@@ -127,7 +128,7 @@ class Worker(faust.App):
         await super().stop()
         for task in self._background:
             task.cancel()
-        parts = (self.endpoints, self.tokens, self.provider, self.finished, self.ner, self.long_texts)
+        parts = (self.endpoints, self.tokens, self.provider, self.finished, self.stored, self.ner, self.long_texts)
         await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
         if self.safety is not None:
             await self.safety.close()

@@ -14,20 +14,19 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
-from pipeline.records import AnswerRecord
 from pipeline.settings import Settings
 from pipeline.topics import RECORDS
 from pipeline.worker.out import MARK_HEADER
 
 log = logging.getLogger(__name__)
-READ_TIMEOUT_S = 30.0
+# Of those who were answered, for each request; who asks again and again is answered again.
+REMEMBERED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class FinishedIndex:
         self._marks: dict[int, OrderedDict[str, Mark]] = {}
         self._loaded: dict[int, asyncio.Event] = {}
         self._reader: AIOKafkaConsumer | None = None
-        self._reading = asyncio.Lock()
+        self._loading = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
@@ -82,7 +81,7 @@ class FinishedIndex:
         if not partitions or self._reader is None:
             return
         started_s = time.monotonic()
-        async with self._reading:
+        async with self._loading:
             places = [TopicPartition(RECORDS.name, p) for p in partitions]
             since_ms = int((time.time() - self._window_s) * 1000)
             starts = await self._reader.offsets_for_times(dict.fromkeys(places, since_ms))
@@ -137,30 +136,9 @@ class FinishedIndex:
         if partition in self._marks:
             self._marks[partition][request_id] = mark
 
-    async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
-        """The stored answer, made from the request's record; None where it can't be read any more."""
-        assert self._reader is not None
-        place = TopicPartition(RECORDS.name, partition)
-        async with self._reading:
-            self._reader.assign([place])
-            self._reader.seek(place, mark.offset)
-            try:
-                async with asyncio.timeout(READ_TIMEOUT_S):
-                    record = await self._reader.getone(place)
-            finally:
-                self._reader.assign([])
-        if record.offset != mark.offset or record.value is None:
-            return None
-        row = orjson.loads(record.value)
-        if row.get("response") is None:
-            return None
-        return AnswerRecord(
-            request_id=row["request_id"],
-            status_code=row["status_code"],
-            body=orjson.loads(row["response"]),
-            served_entity=row["served_entity_name"],
-            served_model=row["served_model_name"],
-            execution_time_ms=row["execution_time_ms"],
-            run_id=row["run_id"],
-            attempts=len(row["attempts"]),
-        )
+    def answered(self, partition: int, request_id: str, asker: Asker) -> None:
+        """A finished request was answered again: the same event needs no third answer when it comes again."""
+        marks = self._marks.get(partition)
+        mark = marks.get(request_id) if marks is not None else None
+        if marks is not None and mark is not None:
+            marks[request_id] = replace(mark, answered=(*mark.answered[1 - REMEMBERED :], asker))

@@ -5,6 +5,7 @@ What it changes, and nothing else:
 - `ContiguousConsumer` commits only the run of finished offsets that is contiguous from a base it holds itself. Faust 0.15.3
   commits past an unfinished event at the head of a partition, and on a new group has no guard at all (faust#606).
 - It commits only after everything this process has produced was acknowledged by the broker, and not at all where a produce failed.
+- Requests are fetched after a rebalance only when it is over (pipeline/worker/releasing.py): Faust drops some of them.
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - A commit that was begun under one assignment is not finished under another, and sets nothing back.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
@@ -34,6 +35,7 @@ from pipeline.kafka.connection import REQUEST_TIMEOUT_S
 from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.pacing import paced
+from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
 from pipeline.worker.watchdog import SESSION_OVER, leave
 
@@ -126,7 +128,7 @@ def of_its_assignment(commit: Callable[..., Awaitable[None]]) -> Callable[..., A
     return commit_while_assigned
 
 
-class ContiguousConsumer(WaitsLittle, driver.Consumer):
+class ContiguousConsumer(WaitsLittle, ReleasesSources):
     """`_base` is where each partition's next commit starts: the committed offset, or the earliest one on a new group."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ mismatched   status or text of the row are not those of the answer
 cross-talk   an answer that belongs to another request or user
 over limit   more admitted in a window than the limit allows
 repeated     a request that was finished has been sent to the provider again
+cut short    a worker that was asked to end did not see a call of its own through, and it was called again
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from tests.faults.load import Sent
 
-KINDS = ("lost", "double", "phantom", "mismatched", "cross-talk", "over limit", "repeated")
+KINDS = ("lost", "double", "phantom", "mismatched", "cross-talk", "over limit", "repeated", "cut short")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,15 @@ class Limit:
     calls: int
 
 
-def violations(sent: list[Sent], rows: list[dict[str, Any]], calls: list[dict[str, Any]], limits: Iterable[Limit] = ()) -> list[Violation]:
-    """All that is wrong. `rows` are those of all endpoints' request tables; `calls` the provider's ledger."""
+def violations(
+    sent: list[Sent],
+    rows: list[dict[str, Any]],
+    calls: list[dict[str, Any]],
+    limits: Iterable[Limit] = (),
+    drained_ms: Iterable[tuple[int, int]] = (),
+) -> list[Violation]:
+    """All that is wrong. `rows` are those of all endpoints' request tables; `calls` the provider's ledger of these requests;
+    `drained_ms`: when a worker was asked to end, and when it had."""
     found: list[Violation] = []
     by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -56,6 +64,7 @@ def violations(sent: list[Sent], rows: list[dict[str, Any]], calls: list[dict[st
         found += _of_one(one, by_id)
     found += _over_limit(rows, limits)
     found += _repeated(by_id, calls)
+    found += _cut_short(calls, list(drained_ms))
     return found
 
 
@@ -108,3 +117,15 @@ def _repeated(by_id: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]
         if late_ms > 0:
             found.append(Violation("repeated", call["request_id"], f"called again {late_ms} ms after it was finished"))
     return found
+
+
+def _cut_short(calls: list[dict[str, Any]], drained_ms: list[tuple[int, int]]) -> list[Violation]:
+    by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in sorted(calls, key=lambda c: c["time_ms"]):
+        by_id[call["request_id"]].append(call)
+    return [
+        Violation("cut short", request_id, f"its call ended ({call['state']}) while a worker was ending, and it was called again")
+        for request_id, several in by_id.items()
+        for call in several[:-1]
+        if any(begin <= call["ended_ms"] <= end for begin, end in drained_ms)
+    ]

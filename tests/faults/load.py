@@ -51,10 +51,15 @@ class Sent:
 
 
 class Load:
-    """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer."""
+    """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer.
 
-    def __init__(self, host: Callable[[], str], users: dict[str, str], kinds: list[Kind], count: int, clients: int, seed: int) -> None:
-        self._host, self._users, self._kinds, self._clients, self._seed = host, users, kinds, clients, seed
+    `name` keeps its keys and texts apart from those of other loads on the same stack.
+    """
+
+    def __init__(
+        self, host: Callable[[], str], users: dict[str, str], kinds: list[Kind], count: int, clients: int, seed: int, name: str
+    ) -> None:
+        self._host, self._users, self._kinds, self._clients, self._name = host, users, kinds, clients, name
         self.sent: list[Sent] = []
         self.done = 0
         self._plan = random.Random(seed)
@@ -73,8 +78,8 @@ class Load:
             number = len(self.sent)
             kind = self._plan.choices(self._kinds, [k.weight for k in self._kinds])[0]
             user = self._plan.choice(list(self._users))
-            key = f"fault-{self._seed}-{number}"
-            text = f"request {number} of {self._seed}: {self._plan.getrandbits(64):016x}"
+            key = f"{self._name}-{number}"
+            text = f"request {number} of {self._name}: {self._plan.getrandbits(64):016x}"
             sent = Sent(number, kind.endpoint, user, id_of_key(user, kind.endpoint, key.encode()), text)
             self.sent.append(sent)
             await self._until_final(http, kind, sent, {"authorization": f"Bearer {self._users[user]}", "idempotency-key": key})

@@ -1,4 +1,9 @@
-"""What the network between a stack and its broker does while the load runs: slow, reset, open but leading nowhere.
+"""What the network between a stack and its broker does while the load runs.
+
+slow        every chunk takes a second, in each direction
+reset       all connections are reset, several times
+nowhere     all connections lead nowhere, and so do new ones, for longer than a worker's session
+half lost   some connections lead nowhere, and the others are fine
 
 Kafka's clients go on to the address that the broker names, so the broker names the proxy's: a listener of its own beside the plain one
 (`ProxiedBroker`). A stack is then started with `--kafka` and that listener, and all its parts reach the broker through the proxy only.
@@ -16,8 +21,8 @@ from pipeline.stack.jars import find_java, kafka_jars
 from pipeline.stack.kafka_server import KafkaServer
 from pipeline.stack.ports import free_port
 from tests.faults.proxy import Proxy
-
-FIRST_AT, LAST_AT = 0.05, 0.8
+from tests.faults.troubles import _AtMoments
+from tests.running import Stack
 
 
 class ProxiedBroker(KafkaServer):
@@ -38,7 +43,7 @@ class ProxiedBroker(KafkaServer):
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class Lasts:
     """How long each fault lasts. `one_way_s` is the delay of each direction."""
 
     one_way_s: float = 1.0
@@ -48,45 +53,36 @@ class Times:
     nowhere_s: float = 15.0
 
 
-class Network:
-    """Each fault once, in an order of the seed's, spread over a load of `count` requests of which `answered` tells the progress."""
+class Network(_AtMoments):
+    """Each fault `times` times, in an order of the seed's."""
 
-    def __init__(self, proxy: Proxy, count: int, seed: int, answered: Callable[[], int], times: Times = Times()) -> None:
-        self._proxy, self._count, self._answered, self._times = proxy, count, answered, times
+    FAULTS = ("slow", "reset", "nowhere", "half lost")
+
+    def __init__(
+        self, proxy: Proxy, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int], lasts: Lasts = Lasts()
+    ) -> None:  # fmt: skip
         self._chance = random.Random(seed)
-        self._plan = [self.slow, self.reset, self.nowhere, self.half_lost]
-        self._chance.shuffle(self._plan)
-        self.done: list[tuple[str, int]] = []
+        plan = [fault for fault in self.FAULTS for _ in range(times)]
+        self._chance.shuffle(plan)
+        super().__init__(stack, plan, count, answered)
+        self._proxy, self._lasts = proxy, lasts
 
-    async def run(self) -> None:
-        """Until each fault has been, and is over."""
-        for number, fault in enumerate(self._plan):
-            share = FIRST_AT + (LAST_AT - FIRST_AT) * number / (len(self._plan) - 1)
-            while self._answered() < share * self._count:
-                await asyncio.sleep(0.02)
-            self.done.append((fault.__name__, self._answered()))
-            try:
-                await fault()
-            finally:
-                self._proxy.plain()
-
-    async def slow(self) -> None:
-        """Every chunk takes its time."""
-        self._proxy.delay(self._times.one_way_s)
-        await asyncio.sleep(self._times.slow_s)
-
-    async def reset(self) -> None:
-        """All connections are reset, several times."""
-        for _ in range(self._times.resets):
-            assert self._proxy.reset() > 0
-            await asyncio.sleep(self._times.reset_every_s)
-
-    async def nowhere(self) -> None:
-        """All connections lead nowhere, and so do new ones, for longer than a worker's session."""
-        self._proxy.swallow()
-        await asyncio.sleep(self._times.nowhere_s)
-
-    async def half_lost(self) -> None:
-        """Some connections lead nowhere and the others are fine: a worker whose heartbeats are lost may still produce."""
-        assert self._proxy.lose(lambda number: self._chance.random() < 0.5) > 0
-        await asyncio.sleep(self._times.nowhere_s)
+    async def _happens(self, what: str) -> None:
+        try:
+            match what:
+                case "slow":
+                    self._proxy.delay(self._lasts.one_way_s)
+                    await asyncio.sleep(self._lasts.slow_s)
+                case "reset":
+                    for _ in range(self._lasts.resets):
+                        assert self._proxy.reset() > 0
+                        await asyncio.sleep(self._lasts.reset_every_s)
+                case "nowhere":
+                    self._proxy.swallow()
+                    await asyncio.sleep(self._lasts.nowhere_s)
+                case "half lost":
+                    # A worker whose heartbeats are lost may still produce.
+                    assert self._proxy.lose(lambda number: self._chance.random() < 0.5) > 0
+                    await asyncio.sleep(self._lasts.nowhere_s)
+        finally:
+            self._proxy.plain()

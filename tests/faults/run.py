@@ -1,4 +1,4 @@
-"""One run under faults: a fresh stack, load and troubles at once, then quiet, then the checks."""
+"""One run under faults: load and a trouble at once on a running stack, then quiet, then the checks."""
 
 from __future__ import annotations
 
@@ -13,47 +13,77 @@ from pipeline.demo_provider.ledger import MAX_CALLS
 from tests.demo import calls as provider_calls
 from tests.faults.checks import Limit, Violation, violations
 from tests.faults.load import Kind, Load, Sent
-from tests.faults.troubles import Kill, Kills
+from tests.faults.troubles import TROUBLES, Happened
 from tests.running import Stack
 
 USERS = ("alice@example.com", "bob@example.com", "carol@example.com", "dave@example.com")
 PER_MINUTE = 40
 ROWS_WITHIN_S = 180.0
-# Model by endpoint: at once, a third of a second, a stream of some pieces, at once under a limit.
-ENDPOINTS = {
-    "fault-quick": "echo",
-    "fault-slow": "echo+slow-0.3",
-    "fault-stream": "echo+pieces-12+drip-0.05",
-    "fault-limited": "echo+limited",
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one endpoint of a run is for: its model, how often it is asked (of 100 requests), whether in streams."""
+
+    model: str
+    weight: int
+    stream: bool = False
+
+
+# At once, a third of a second, a stream of some pieces, at once under a limit.
+USES = {
+    "quick": Use("echo", 50),
+    "slow": Use("echo+slow-0.3", 20),
+    "stream": Use("echo+pieces-12+drip-0.05", 20, stream=True),
+    "limited": Use("echo+limited", 10),
 }
-KINDS = [Kind("fault-quick", 50), Kind("fault-slow", 20), Kind("fault-stream", 20, stream=True), Kind("fault-limited", 10)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: `trouble` (a name of TROUBLES) happens `times` times while `clients` at once send `requests`."""
+
+    trouble: str
+    times: int
+    requests: int
+    clients: int = 64
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its own, so that several runs can follow each other on one stack."""
+        return f"{self.trouble}-{self.seed}"
 
 
 @dataclass(slots=True)
 class Verdict:
     """What came of a run."""
 
-    seed: int
+    plan: Plan
     seconds: float
     sent: list[Sent]
-    kills: list[Kill]
+    happened: list[Happened]
     violations: list[Violation]
     calls: int
+    second_calls: int
     rows: int
     statuses: Counter[int] = field(default_factory=Counter)
 
 
-async def run(stack: Stack, requests: int, clients: int, kills: int, seed: int, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
-    """Send `requests` from `clients` at once to a fresh `stack` while each part is killed `kills` times; `watch` is told the progress."""
-    assert requests * 2 < MAX_CALLS, "the demo provider would forget calls"
-    for endpoint, model in ENDPOINTS.items():
+async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
+    """Run `plan` on a stack that has not run it before; `watch` is told how many requests have their answer."""
+    assert plan.requests * 2 < MAX_CALLS, "the demo provider would forget calls"
+    endpoints = {use: f"{plan.name}-{use}" for use in USES}
+    for use, endpoint in endpoints.items():
         table = {"catalog_name": "faults", "schema_name": "tests", "table_name_prefix": endpoint.replace("-", "_"), "enabled": True}
         gateway: dict[str, Any] = {"inference_table_config": table}
-        if endpoint == "fault-limited":
+        if use == "limited":
             gateway["rate_limits"] = [{"calls": PER_MINUTE, "renewal_period": "minute", "key": "user"}]
-        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(model)])
-    load = Load(lambda: stack.host, {user: stack.token(user) for user in USERS}, KINDS, requests, clients, seed)
-    trouble = Kills(stack, kills, requests, seed, lambda: load.done)
+        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(USES[use].model)])
+    kinds = [Kind(endpoints[name], use.weight, use.stream) for name, use in USES.items()]
+    tokens = {user: stack.token(user) for user in USERS}
+    load = Load(lambda: stack.host, tokens, kinds, plan.requests, plan.clients, plan.seed, plan.name)
+    trouble = TROUBLES[plan.trouble](stack, plan.times, plan.requests, plan.seed, lambda: load.done)
     began_s = time.monotonic()
     tasks = [asyncio.create_task(load.run()), asyncio.create_task(trouble.run())]
     while not all(task.done() for task in tasks):
@@ -66,16 +96,27 @@ async def run(stack: Stack, requests: int, clients: int, kills: int, seed: int, 
             task.cancel()
     await asyncio.gather(*tasks)
     seconds = time.monotonic() - began_s
-    rows = await asyncio.to_thread(_rows, stack, {s.answered_id for s in load.sent if s.status})
-    calls = await asyncio.to_thread(provider_calls, stack.demo_url)
-    found = violations(load.sent, rows, calls, [Limit("fault-limited", PER_MINUTE)])
-    return Verdict(seed, seconds, load.sent, trouble.done, found, len(calls), len(rows), Counter(s.status for s in load.sent))
+    rows = await asyncio.to_thread(_rows, stack, endpoints.values(), {s.answered_id for s in load.sent if s.status})
+    ours = {s.request_id for s in load.sent}
+    calls = [call for call in await asyncio.to_thread(provider_calls, stack.demo_url) if call["request_id"] in ours]
+    found = violations(load.sent, rows, calls, [Limit(endpoints["limited"], PER_MINUTE)], trouble.drained_ms)
+    return Verdict(
+        plan,
+        seconds,
+        load.sent,
+        trouble.done,
+        found,
+        len(calls),
+        len(calls) - len({c["request_id"] for c in calls}),
+        len(rows),
+        Counter(s.status for s in load.sent),
+    )
 
 
-def _rows(stack: Stack, wanted: set[str]) -> list[dict[str, Any]]:
+def _rows(stack: Stack, endpoints: Any, wanted: set[str]) -> list[dict[str, Any]]:
     """All endpoints' rows, as soon as all that are wanted are there, or after ROWS_WITHIN_S."""
     deadline_s = time.monotonic() + ROWS_WITHIN_S
     while True:
-        rows = [row for name in ENDPOINTS for row in stack.rows(f"faults.tests.{name.replace('-', '_')}_request_response")]
+        rows = [row for name in endpoints for row in stack.rows(f"faults.tests.{name.replace('-', '_')}_request_response")]
         if wanted <= {row["request_id"] for row in rows} or time.monotonic() > deadline_s:
             return rows

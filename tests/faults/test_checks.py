@@ -28,13 +28,17 @@ def sent(number: int, **other: Any) -> Sent:
 
 SENT = [sent(1), sent(2)]
 ROWS = [row("r1", "text 1"), row("r2", "text 2")]
-CALLS = [{"request_id": "r1", "time_ms": 60_010}, {"request_id": "r2", "time_ms": 60_020}]
+CALLS = [
+    {"request_id": "r1", "time_ms": 60_010, "ended_ms": 60_020, "state": "cut off"},
+    {"request_id": "r2", "time_ms": 60_020, "ended_ms": 60_030, "state": "finished"},
+]
+DRAINED_MS = [(60_015, 60_025)]
 
 
 def test_a_run_in_which_all_is_well_has_no_violation() -> None:
-    assert violations(SENT, ROWS, CALLS, [LIMIT]) == []
+    assert violations(SENT, ROWS, CALLS, [LIMIT], DRAINED_MS) == []
     refused = sent(3, status=429, answer="", answered_id="try-of-r3")
-    assert violations([*SENT, refused], [*ROWS, row("try-of-r3", "", status_code=429)], CALLS, [LIMIT]) == []
+    assert violations([*SENT, refused], [*ROWS, row("try-of-r3", "", status_code=429)], CALLS, [LIMIT], DRAINED_MS) == []
 
 
 @pytest.mark.parametrize(
@@ -50,9 +54,16 @@ def test_a_run_in_which_all_is_well_has_no_violation() -> None:
         ("cross-talk", {"sent": [sent(1), sent(2, answer="text 1")], "rows": [ROWS[0], row("r2", "text 1")]}),
         ("over limit", {"sent": [*SENT, sent(3)], "rows": [*ROWS, row("r3", "text 3", timestamp_ms=119_999)]}),
         ("repeated", {"calls": [*CALLS, {"request_id": "r1", "time_ms": 60_051}]}),
+        ("cut short", {"calls": [*CALLS, {"request_id": "r1", "time_ms": 60_030, "ended_ms": 60_040, "state": "finished"}]}),
     ],
 )
 def test_each_violation_is_found(kind: str, changes: dict[str, Any]) -> None:
-    found = violations(changes.get("sent", SENT), changes.get("rows", ROWS), changes.get("calls", CALLS), [LIMIT])
+    found = violations(
+        changes.get("sent", SENT),
+        changes.get("rows", ROWS),
+        changes.get("calls", CALLS),
+        [LIMIT],
+        drained_ms=DRAINED_MS if kind == "cut short" else [],
+    )
     assert {v.kind for v in found} == {kind}
     assert kind in KINDS

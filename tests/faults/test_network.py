@@ -10,12 +10,13 @@ import pytest
 
 from tests.faults.network import Network, ProxiedBroker
 from tests.faults.proxy import Proxy
-from tests.faults.run import run
+from tests.faults.run import Plan, run
+from tests.faults.troubles import TROUBLES
 from tests.running import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
-REQUESTS, CLIENTS, SEED = 800, 32, 1
+REQUESTS, CLIENTS = 800, 32
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +34,12 @@ def behind_proxy(running_stack: Callable[..., Any], tmp_path_factory: pytest.Tem
             broker.stop()
 
 
-async def test_latency_resets_and_silence_lose_nothing_and_double_nothing(behind_proxy: tuple[Stack, Proxy]) -> None:
+async def test_latency_resets_and_silence_lose_nothing_and_double_nothing(
+    behind_proxy: tuple[Stack, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack, proxy = behind_proxy
-    answered = 0
-
-    def watch(done: int) -> None:
-        nonlocal answered
-        answered = done
-
-    trouble = Network(proxy, REQUESTS, SEED, lambda: answered)
-    verdict, _ = await asyncio.gather(run(stack, REQUESTS, CLIENTS, 0, SEED, watch), trouble.run())
-    longest = max(s.took_s for s in verdict.sent)
-    print(
-        f"{verdict.seconds:.0f} s, {trouble.done}, {verdict.statuses}, {sum(s.tries for s in verdict.sent)} tries, longest {longest:.1f} s"
-    )
+    monkeypatch.setitem(TROUBLES, "network", lambda *given: Network(proxy, *given))
+    verdict = await run(stack, Plan("network", 1, REQUESTS, CLIENTS))
+    print(f"{verdict.seconds:.0f} s, {verdict.happened}, {verdict.statuses}, longest {max(s.took_s for s in verdict.sent):.1f} s")
     assert verdict.violations == []
     assert set(verdict.statuses) <= {200, 429}

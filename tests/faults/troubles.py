@@ -1,6 +1,12 @@
-"""What happens to the stack while the load runs: parts are killed with SIGKILL, one after the other, each back before the next goes.
+"""What happens to the processes of a stack while the load runs, one thing after the other, each over before the next begins.
 
-The order and the victims come from the seed. The moments are shares of the load's answers, so that a slow machine sees the same run.
+kills     a worker, the ingress, the table job and the broker die by SIGKILL, and come back
+stops     a worker stands still (SIGSTOP) until its session is long over, and wakes as if nothing had been
+drains    a worker is asked to end (SIGTERM) with calls under way: it finishes them, and none is called twice
+comings   a further worker comes and goes, so that the partitions are shared out again and again
+
+Order and victims come from the seed. The moments are shares of the load's answers, so that a slow machine sees the same run. A part that
+does not come back, or does not go, raises AssertionError.
 """
 
 from __future__ import annotations
@@ -9,52 +15,182 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
+from pipeline.stack.process import ChildProcess
 from tests.running import Stack
 
 PARTS = ("worker", "ingress", "tables", "kafka")
 BACK_S = 150.0
 FIRST_AT, LAST_AT = 0.05, 0.9
+# The session is 10 s: the broker has given the partitions away when the worker wakes.
+STOPPED_S = 14.0
+# A worker waits at most 15 s for what runs (worker/app.py), then it has to leave the group and close.
+GONE_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """One kill, as it was: how many requests had their answer, and after how long the part was ready again."""
+class Happened:
+    """One thing, as it was: how many requests had their answer, and after how long all was well again."""
 
-    part: str
+    what: str
     answered: int
     back_s: float
 
 
-class Kills:
-    """Each of PARTS `times` times, spread over a load of `count` requests of which `answered` tells the progress."""
+class Trouble(Protocol):
+    """`run` ends when all has happened and is over; `drained_ms`: from when to when a worker was ending as it should, in epoch ms."""
 
-    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
-        chance = random.Random(seed)
-        self._plan = [part for part in PARTS for _ in range(times)]
-        chance.shuffle(self._plan)
-        workers = sorted(name for name in stack.state().parts if name.startswith("worker-"))
-        self._plan = [chance.choice(workers) if part == "worker" else part for part in self._plan]
-        self._stack, self._count, self._answered = stack, count, answered
-        self.done: list[Kill] = []
+    done: list[Happened]
+    drained_ms: list[tuple[int, int]]
+
+    async def run(self) -> None: ...
+
+
+# Makes a trouble for a stack: how often, the requests of the load, the seed, and how many have their answer so far.
+MakeTrouble = Callable[[Stack, int, int, int, Callable[[], int]], Trouble]
+
+
+class _AtMoments:
+    """`plan` spread over a load of `count` requests of which `answered` tells the progress."""
+
+    def __init__(self, stack: Stack, plan: list[str], count: int, answered: Callable[[], int]) -> None:
+        self._stack, self._plan, self._count, self._answered = stack, plan, count, answered
+        self.done: list[Happened] = []
+        self.drained_ms: list[tuple[int, int]] = []
 
     async def run(self) -> None:
-        """Until all have been killed and are back. Raises AssertionError where one does not come back."""
-        for number, part in enumerate(self._plan):
+        """Until all of the plan has happened and is over."""
+        async for what in self._moments():
+            answered, began_s = self._answered(), time.monotonic()
+            await self._happens(what)
+            self.done.append(Happened(what, answered, time.monotonic() - began_s))
+
+    async def _moments(self) -> AsyncIterator[str]:
+        for number, what in enumerate(self._plan):
             share = FIRST_AT + (LAST_AT - FIRST_AT) * number / max(len(self._plan) - 1, 1)
             while self._answered() < share * self._count:
                 await asyncio.sleep(0.02)
-            state = self._stack.state().parts[part]
-            answered, began_s = self._answered(), time.monotonic()
-            assert state.pid is not None
-            os.kill(state.pid, signal.SIGKILL)
-            await asyncio.to_thread(
-                self._stack.wait_state,
-                lambda now, part=part, before=state.restarts: now.parts[part].restarts > before and now.parts[part].ready,
-                f"{part} back",
-                BACK_S,
-            )
-            self.done.append(Kill(part, answered, time.monotonic() - began_s))
+            yield what
+
+    async def _happens(self, what: str) -> None:
+        raise NotImplementedError
+
+    def _pid(self, part: str) -> int:
+        pid = self._stack.state().parts[part].pid
+        assert pid is not None, f"{part} is not running"
+        return pid
+
+    async def _back(self, part: str, restarts: int) -> None:
+        await asyncio.to_thread(
+            self._stack.wait_state,
+            lambda now: now.parts[part].restarts > restarts and now.parts[part].ready,
+            f"{part} back",
+            BACK_S,
+        )
+
+
+def _workers(stack: Stack) -> list[str]:
+    return sorted(name for name in stack.state().parts if name.startswith("worker-"))
+
+
+class Kills(_AtMoments):
+    """Each of PARTS dies `times` times."""
+
+    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
+        chance = random.Random(seed)
+        plan = [part for part in PARTS for _ in range(times)]
+        chance.shuffle(plan)
+        workers = _workers(stack)
+        super().__init__(stack, [chance.choice(workers) if part == "worker" else part for part in plan], count, answered)
+
+    async def _happens(self, what: str) -> None:
+        restarts = self._stack.state().parts[what].restarts
+        os.kill(self._pid(what), signal.SIGKILL)
+        await self._back(what, restarts)
+
+
+class Stops(_AtMoments):
+    """A worker stands still for STOPPED_S, `times` times. Woken, it ends itself (worker/watchdog.py) and is started again."""
+
+    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
+        chance = random.Random(seed)
+        super().__init__(stack, [chance.choice(_workers(stack)) for _ in range(times)], count, answered)
+
+    async def _happens(self, what: str) -> None:
+        restarts, pid = self._stack.state().parts[what].restarts, self._pid(what)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(STOPPED_S)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await self._back(what, restarts)
+
+
+class Drains(_AtMoments):
+    """A worker is asked to end, `times` times; the supervisor starts it again."""
+
+    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
+        chance = random.Random(seed)
+        super().__init__(stack, [chance.choice(_workers(stack)) for _ in range(times)], count, answered)
+
+    async def _happens(self, what: str) -> None:
+        restarts, began_ms = self._stack.state().parts[what].restarts, _now_ms()
+        os.kill(self._pid(what), signal.SIGTERM)
+        await asyncio.to_thread(self._stack.wait_state, lambda now: now.parts[what].restarts > restarts, f"{what} gone", GONE_S)
+        self.drained_ms.append((began_ms, _now_ms()))
+        await self._back(what, restarts)
+
+
+class Comings(_AtMoments):
+    """A further worker comes, then goes by SIGTERM, `times` times."""
+
+    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
+        super().__init__(stack, ["comes", "goes"] * times, count, answered)
+        self._further: ChildProcess | None = None
+        self._log = stack.data / "logs" / "worker-further.log"
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            if self._further is not None:
+                self._further.kill_group()
+
+    async def _happens(self, what: str) -> None:
+        if what == "comes":
+            self._log.unlink(missing_ok=True)
+            argv = [sys.executable, "-m", "pipeline", "worker", "--worker-id", "worker-further"]
+            self._further = ChildProcess(argv, self._log, env=environment_of(self._pid(_workers(self._stack)[0])))
+            await self._until(lambda: self._log.exists() and "SLUICE READY" in self._log.read_text("utf-8", "replace"), "ready", BACK_S)
+        else:
+            assert self._further is not None
+            began_ms = _now_ms()
+            self._further.signal(signal.SIGTERM)
+            await self._until(lambda: self._further is not None and self._further.exit_code() is not None, "gone", GONE_S)
+            self.drained_ms.append((began_ms, _now_ms()))
+            assert self._further.exit_code() == 0, f"it ended with {self._further.exit_code()}; see {self._log}"
+
+    async def _until(self, condition: Callable[[], Any], what: str, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                assert what == "gone" or (self._further is not None and self._further.exit_code() is None), f"it ended; see {self._log}"
+                await asyncio.sleep(0.05)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment that a process of ours was started with."""
+    pairs = Path(f"/proc/{pid}/environ").read_text("utf-8").split("\0")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs) if name}
+
+
+TROUBLES: dict[str, MakeTrouble] = {"kills": Kills, "stops": Stops, "drains": Drains, "comings": Comings}

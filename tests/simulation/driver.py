@@ -143,6 +143,7 @@ class _Consumer(faust_driver.Consumer):
     def begin(self, process: Any, network: Network) -> None:
         self.process, self.network, self.app = process, network, process.app
         self._base, self._finished, self._holes = {}, {}, {}
+        self._released, self._waiting, self._buffered_partitions = set(), set(), set()
         self._acked, self._n_acked, self._read_offset = {}, 0, {}
         self._committed_offset = defaultdict(lambda: None)
         self._unacked_messages = SimpleNamespace(discard=lambda _: None)
@@ -255,7 +256,7 @@ class Reader:
     async def position(self, place: Any) -> int:
         return self._positions[place]
 
-    async def getmany(self, timeout_ms: int = 0) -> dict[Any, list[Stored]]:
+    async def getmany(self, timeout_ms: int = 0, max_records: int | None = None) -> dict[Any, list[Stored]]:
         await asyncio.sleep(self._network.delay_s())
         found = {}
         for place, position in self._positions.items():
@@ -264,7 +265,3 @@ class Reader:
                 found[place] = records
                 self._positions[place] = position + len(records)
         return found
-
-    async def getone(self, place: Any) -> Stored:
-        (records,) = (await self.getmany()).values()
-        return records[0]
