@@ -1,9 +1,13 @@
 """After a rebalance, requests are fetched again only when nothing of them can be dropped any more.
 
-Faust 0.15.3 resumes the source partitions while the flow is on for the changelogs, then goes back to the committed offsets, then empties
-the agents' queues. What is fetched in between is handed to an agent or thrown away with its queue, and taken for read: it never comes
-again before the next rebalance, and what stands behind it is worked on without it. So here a source partition is resumed with the
-flow, which is Faust's last step; until then, and in a rebalance, none is active, whatever Faust or a queue that empties says.
+Faust 0.15.3 drops records that it has fetched, and takes them for read: they do not come again before the next rebalance, and what stands
+behind them is worked on without them.
+
+- It resumes the source partitions while the flow is on for the changelogs, then goes back to the committed offsets, then empties the
+  agents' queues. Here a source partition is resumed with the flow, which is Faust's last step; until then, and in a rebalance, none is
+  active, whatever Faust or a queue that empties says.
+- It asks aiokafka for the records of the active partitions. Where they are paused meanwhile the set is empty, which aiokafka takes for
+  "all partitions". Here nothing active means nothing.
 
 Changelogs are resumed as Faust wants it. Fails with Faust's own exceptions.
 """
@@ -16,6 +20,16 @@ from typing import Any
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+
+class _Active:
+    """The active partitions as they are at the moment of asking; never false, even where there are none."""
+
+    def __init__(self, partitions: set[TP]) -> None:
+        self._partitions = partitions
+
+    def __contains__(self, tp: object) -> bool:
+        return tp in self._partitions
 
 
 class ReleasesSources(driver.Consumer):
@@ -45,6 +59,9 @@ class ReleasesSources(driver.Consumer):
             super().on_buffer_drop(tp)
         else:
             self._buffered_partitions.discard(tp)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        return await super()._getmany(None if active_partitions is None else _Active(active_partitions), timeout)
 
     def _set_active_tps(self, tps: set[TP]) -> set[TP]:
         active: set[TP] = super()._set_active_tps(tps)

@@ -37,7 +37,7 @@ from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.pacing import paced
 from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
-from pipeline.worker.watchdog import SESSION_OVER, leave
+from pipeline.worker.watchdog import PASSED_OVER, SESSION_OVER, leave
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 100
@@ -156,9 +156,13 @@ class ContiguousConsumer(WaitsLittle, ReleasesSources):
         return True
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Offsets from `offset_from` up to, not including, the message at `offset_to` do not exist (deleted by retention)."""
-        if offset_from < offset_to:
-            self._holes.setdefault(tp, {})[offset_from] = offset_to
+        """Offsets from `offset_from` up to, not including, the message at `offset_to` did not come. Where retention has deleted them they
+        do not exist. Otherwise they were dropped on the way: then the process ends before it works on what stands behind them."""
+        if offset_from >= offset_to:
+            return
+        if (await self.earliest_offsets(tp))[tp] < offset_to:
+            leave(PASSED_OVER, f"offsets {offset_from} to {offset_to - 1} of {tp.topic}[{tp.partition}] were not delivered")
+        self._holes.setdefault(tp, {})[offset_from] = offset_to
 
     def _new_offset(self, tp: TP) -> int | None:
         """The offset that may be committed now, or None. Changes nothing, so that a commit that fails can be tried again."""
@@ -211,6 +215,9 @@ class ContiguousConsumer(WaitsLittle, ReleasesSources):
         for tp in sources:
             committed = self._committed_offset.get(tp)
             self._base[tp] = committed if committed is not None else earliest.get(tp) or 0
+            if committed:
+                # Faust notes what comes next here, and what came last elsewhere: the first record could be missing unnoticed.
+                self._read_offset[tp] = committed - 1
         for state in (self._base, self._finished, self._holes):
             for tp in set(state) - sources:
                 state.pop(tp, None)

@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.stack.process import ChildProcess
 from tests.running import Stack
@@ -94,6 +94,21 @@ class _AtMoments:
             BACK_S,
         )
 
+    def _shares(self) -> dict[str, int]:
+        """How often each worker of the stack has been given its share of the partitions."""
+        logs = {name: self._stack.data / "logs" / f"{name}.log" for name in _workers(self._stack)}
+        return {name: log.read_text("utf-8", "replace").count("SLUICE READY") for name, log in logs.items()}
+
+    async def _shared_out(self, before: dict[str, int]) -> None:
+        """Until every worker has been given a share once more: what it lost by that is cut off by then, and called elsewhere."""
+        await self._until(lambda: all(count > before[name] for name, count in self._shares().items()), "the partitions shared out", BACK_S)
+
+    async def _until(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s, f"not {what} after {timeout_s} s"
+            await asyncio.sleep(0.05)
+
 
 def _workers(stack: Stack) -> list[str]:
     return sorted(name for name in stack.state().parts if name.startswith("worker-"))
@@ -140,11 +155,11 @@ class Drains(_AtMoments):
         super().__init__(stack, [chance.choice(_workers(stack)) for _ in range(times)], count, answered)
 
     async def _happens(self, what: str) -> None:
-        restarts, began_ms = self._stack.state().parts[what].restarts, _now_ms()
+        restarts, shares, began_ms = self._stack.state().parts[what].restarts, self._shares(), _now_ms()
         os.kill(self._pid(what), signal.SIGTERM)
-        await asyncio.to_thread(self._stack.wait_state, lambda now: now.parts[what].restarts > restarts, f"{what} gone", GONE_S)
+        await self._until(lambda: self._stack.state().parts[what].restarts > restarts, f"{what} gone", GONE_S)
         self.drained_ms.append((began_ms, _now_ms()))
-        await self._back(what, restarts)
+        await self._shared_out(shares)
 
 
 class Comings(_AtMoments):
@@ -163,24 +178,24 @@ class Comings(_AtMoments):
                 self._further.kill_group()
 
     async def _happens(self, what: str) -> None:
+        shares = self._shares()
         if what == "comes":
             self._log.unlink(missing_ok=True)
             argv = [sys.executable, "-m", "pipeline", "worker", "--worker-id", "worker-further"]
             self._further = ChildProcess(argv, self._log, env=environment_of(self._pid(_workers(self._stack)[0])))
-            await self._until(lambda: self._log.exists() and "SLUICE READY" in self._log.read_text("utf-8", "replace"), "ready", BACK_S)
+            await self._until(self._is_ready, "ready", BACK_S)
         else:
-            assert self._further is not None
-            began_ms = _now_ms()
-            self._further.signal(signal.SIGTERM)
-            await self._until(lambda: self._further is not None and self._further.exit_code() is not None, "gone", GONE_S)
+            further, began_ms = self._further, _now_ms()
+            assert further is not None
+            further.signal(signal.SIGTERM)
+            await self._until(lambda: further.exit_code() is not None, "gone", GONE_S)
             self.drained_ms.append((began_ms, _now_ms()))
-            assert self._further.exit_code() == 0, f"it ended with {self._further.exit_code()}; see {self._log}"
+            assert further.exit_code() == 0, f"it ended with {further.exit_code()}; see {self._log}"
+        await self._shared_out(shares)
 
-    async def _until(self, condition: Callable[[], Any], what: str, timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                assert what == "gone" or (self._further is not None and self._further.exit_code() is None), f"it ended; see {self._log}"
-                await asyncio.sleep(0.05)
+    def _is_ready(self) -> bool:
+        assert self._further is not None and self._further.exit_code() is None, f"it ended; see {self._log}"
+        return self._log.exists() and "SLUICE READY" in self._log.read_text("utf-8", "replace")
 
 
 def _now_ms() -> int:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.worker.transport import ContiguousConsumer
+from pipeline.worker.watchdog import PASSED_OVER
 
 PARTITION = TP("gateway.admitted", 3)
 
@@ -70,13 +71,30 @@ def test_an_event_of_an_earlier_generation_is_not_finished_by_its_ack():
     assert consumer._new_offset(PARTITION) is None
 
 
+def answers(earliest: int):
+    async def earliest_offsets(*tps):
+        return dict.fromkeys(tps, earliest)
+
+    return earliest_offsets
+
+
 def test_offsets_that_retention_deleted_count_as_finished_and_the_event_behind_them_does_not():
     consumer = a_consumer(5)
+    consumer.earliest_offsets = answers(9)
     asyncio.run(consumer._add_gap(PARTITION, 6, 9))
     ack(consumer, 5)
     assert consumer._new_offset(PARTITION) == 9
     ack(consumer, 9)
     assert consumer._new_offset(PARTITION) == 10
+
+
+def test_offsets_that_are_there_and_did_not_come_end_the_worker(monkeypatch):
+    left = []
+    monkeypatch.setattr("pipeline.worker.transport.leave", lambda code, why: left.append(code))
+    consumer = a_consumer(5)
+    consumer.earliest_offsets = answers(8)
+    asyncio.run(consumer._add_gap(PARTITION, 6, 9))
+    assert left == [PASSED_OVER]
 
 
 def test_what_was_never_committed_is_read_from_its_earliest_offset_again():
@@ -100,3 +118,5 @@ def test_what_was_never_committed_is_read_from_its_earliest_offset_again():
     asyncio.run(consumer.perform_seek())
     assert sought == {PARTITION: 3}
     assert consumer._base == {PARTITION: 3, other: 7}
+    # The record at 7 comes next: 6 is the last that was read.
+    assert consumer._read_offset[other] == 6

@@ -59,3 +59,17 @@ async def test_a_rebalance_takes_back_what_waits_and_what_is_active(consumer, mo
     consumer._set_active_tps({SOURCE, CHANGELOG})
     consumer.resume_flow()
     assert consumer._active_partitions == {CHANGELOG}
+
+
+async def test_what_becomes_paused_while_records_are_awaited_is_not_fetched(consumer):
+    """aiokafka takes an empty set of partitions for all of them, and what it returns is taken for read."""
+    asked = []
+
+    async def getmany(partitions, timeout):
+        consumer.pause_partitions({CHANGELOG})
+        asked.extend(tp for tp in (SOURCE, CHANGELOG) if not partitions or tp in partitions)
+        return {}
+
+    consumer._thread = SimpleNamespace(getmany=getmany)
+    await consumer._getmany(consumer._get_active_partitions(), 1.0)
+    assert asked == []
