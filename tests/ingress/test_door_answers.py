@@ -111,6 +111,6 @@ async def test_late_double_and_foreign_answers_change_nothing_for_anybody(stack:
         assert (await http.get("/readyz")).status_code == 200
         assert at_work.put > len(answered)
     rows = await asyncio.to_thread(stack.wait_rows, "answers.tests.again_request_response", len(answered))
-    assert Counter(row["request_id"] for row in rows) == Counter(answered)
+    assert Counter(row["request_id"] for row in rows) == Counter(list(answered))
     for row in rows:
         assert json.loads(row["response"])["choices"][0]["message"]["content"] == answered[row["request_id"]]

@@ -49,8 +49,8 @@ async def lag(bootstrap: str) -> int:
 
 
 async def poison(client: KafkaClient, topic: topics.Topic, key: bytes | None) -> list[Any]:
-    """All of it, in one partition; where each lies."""
-    return [await client.produce(value, key=key, partition=0, topic=topic.name) for value in POISON]
+    """All of it, in one partition; where each lies. The client sends no record that has neither key nor value."""
+    return [await client.produce(value, key=key if value is not None else b"k", partition=0, topic=topic.name) for value in POISON]
 
 
 async def test_poison_in_every_topic_stops_nobody_and_the_offsets_go_on(stack: Any) -> None:
