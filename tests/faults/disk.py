@@ -64,7 +64,7 @@ class FullDisks(_AtMoments):
 
     async def _ask(self) -> None:
         headers = {"authorization": f"Bearer {self._stack.admin_token}"}
-        async with httpx.AsyncClient(base_url=self._stack.host, headers=headers, timeout=30, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=self._stack.host, headers=headers, timeout=2, trust_env=False) as http:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     ready = await http.get("/readyz")
