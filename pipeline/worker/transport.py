@@ -9,6 +9,7 @@ What it changes, and nothing else:
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - A commit that was begun under one assignment is not finished under another, and sets nothing back.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
+- Nothing is sent while the session may be over, and connections that lead nowhere are given up (pipeline/worker/session.py).
 - `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
 - `ConsumerInLoop` runs Faust's consumer on the worker's own loop instead of in a thread: no hand-over and no wrangling over Python's lock
   for each fetch. Its long poll is 100 ms instead of 1,500, which is what a partition waits after a pause. Fetches are incremental
