@@ -9,9 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import ConnectionGroup
 
+from pipeline.worker import transport
 from pipeline.worker.session import ANSWER_SHARE, SAFE_SHARE, Session
+from pipeline.worker.transport import ConsumerInLoop, IdempotentProducer
+from pipeline.worker.watchdog import SESSION_OVER
 
 TIMEOUT_S = 0.4
 
@@ -97,3 +101,22 @@ async def test_only_the_answer_that_knows_no_such_member_ends_the_session(member
     assert not await session.heartbeat(coordinator, lambda: told.append(True))()
     assert bool(told) == is_over
     assert waits(session)
+
+
+async def test_the_end_of_the_session_ends_the_worker_only_where_something_is_left_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(transport, "leave", lambda code, why: left.append(code))
+    kafka = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+    producer = IdempotentProducer.__new__(IdempotentProducer)
+    producer.buffer, producer._producer = SimpleNamespace(size=0), kafka
+    producer._handing_over = 0
+    consumer = ConsumerInLoop.__new__(ConsumerInLoop)
+    consumer.app = SimpleNamespace(producer=producer)
+    consumer._session_over()
+    assert left == []
+
+    place = TopicPartition("gateway.records", 0)
+    await kafka._message_accumulator.add_message(place, b"key", b"value", 1.0)
+    consumer._session_over()
+    assert left == [SESSION_OVER]
+    kafka._closed = True  # It was never started, so there is nothing to stop.
