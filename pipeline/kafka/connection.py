@@ -20,7 +20,7 @@ from pipeline.topics import MAX_RECORD_BYTES
 # Above a record's own limit, so that a record of exactly that size still fits with its headers.
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
 # A connection can be open and lead nowhere: who waits on it gives it up after this time, and connects anew. No request of ours waits at the
-# broker for longer than half a second, but those that join a group or make topics (worker/app.py, admin.py).
+# broker for longer than half a second, but those that join a group or make topics (worker/transport.py, admin.py).
 REQUEST_TIMEOUT_S = 10.0
 # How long the end of a producer may take.
 STOP_S = 5.0

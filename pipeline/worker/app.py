@@ -76,9 +76,6 @@ class Worker(faust.App):
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 4,
             broker_rebalance_timeout=60.0,
-            # 90 s otherwise, and as long would a fetch wait on a connection that leads nowhere. A member that joins may have to wait for
-            # the session of one that died.
-            broker_request_timeout=settings.session_timeout_s * 2,
             broker_commit_interval=1.0,
             table_standby_replicas=0,
             # A rebalance must not wait for the longest call: calls go on, and ownership.py holds their output back.

@@ -95,6 +95,9 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Hard-coded to 1,500 in the driver; the fetcher is made from this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        # Not Faust's setting: that is also how long a recovery may take as a whole. A member that joins waits for the session of one that
+        # died, so a connection may be silent for that long.
+        consumer._client._request_timeout_ms = consumer._session_timeout_ms * 2
         consumer._client.send = FetchSessions(consumer._client.send)
         return consumer
 

@@ -12,7 +12,10 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import ConnectionGroup
 
+from pipeline.kafka.connection import REQUEST_TIMEOUT_S
+from pipeline.settings import Settings
 from pipeline.worker import transport
+from pipeline.worker.app import create_worker
 from pipeline.worker.session import ANSWER_SHARE, SAFE_SHARE, Session
 from pipeline.worker.transport import ConsumerInLoop, IdempotentProducer
 from pipeline.worker.watchdog import SESSION_OVER
@@ -120,3 +123,12 @@ async def test_the_end_of_the_session_ends_the_worker_only_where_something_is_le
     consumer._session_over()
     assert left == [SESSION_OVER]
     kafka._closed = True  # It was never started, so there is nothing to stop.
+
+
+async def test_a_connection_that_leads_nowhere_is_given_up_in_seconds_and_a_record_waits_longer_for_room() -> None:
+    worker = create_worker(Settings(session_timeout_s=7))
+    kafka = worker.producer._new_producer()
+    consumer = worker.consumer._thread._create_worker_consumer(worker.transport)
+    assert (kafka.client._request_timeout_ms, consumer._client._request_timeout_ms) == (REQUEST_TIMEOUT_S * 1000, 14_000)
+    assert kafka._request_timeout_ms > 60_000
+    kafka._closed = consumer._closed = True  # They were never started.
