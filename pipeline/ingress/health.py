@@ -60,7 +60,7 @@ class Health:
 
     async def start(self) -> None:
         """Ask once, then go on asking in the background."""
-        admin = AIOKafkaAdminClient(**client_options(self._settings), client_id="sluice-health", request_timeout_ms=5_000)
+        admin = AIOKafkaAdminClient(**client_options(self._settings) | {"request_timeout_ms": 5_000}, client_id="sluice-health")
         await admin.start()
         await self._poll(admin)
         self._task = asyncio.create_task(self._run(admin), name="poll health")

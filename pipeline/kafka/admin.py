@@ -14,6 +14,9 @@ from pipeline.errors import SluiceError
 from pipeline.kafka.connection import client_options
 from pipeline.settings import Settings
 
+# A hundred partitions take a small or busy cluster its time.
+MAKING_MS = 40_000
+
 
 class TopicMismatch(SluiceError):
     """A topic exists, but not as this version needs it."""
@@ -33,7 +36,7 @@ def declared(settings: Settings) -> list[topics.Topic]:
 
 async def create_topics(settings: Settings, extra: list[topics.Topic] | None = None) -> list[str]:
     """Create what is missing; returns the names of the topics that were made. Raises TopicMismatch, TopicsNotMade, or KafkaError."""
-    admin = AIOKafkaAdminClient(**client_options(settings), client_id="sluice-admin")
+    admin = AIOKafkaAdminClient(**client_options(settings) | {"request_timeout_ms": MAKING_MS}, client_id="sluice-admin")
     await admin.start()
     try:
         wanted = [*declared(settings), *(extra or [])]

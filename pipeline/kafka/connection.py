@@ -19,6 +19,9 @@ from pipeline.topics import MAX_RECORD_BYTES
 
 # Above a record's own limit, so that a record of exactly that size still fits with its headers.
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
+# A connection can be open and lead nowhere: who waits on it gives it up after this time, and connects anew. No request of ours waits at the
+# broker for longer than half a second, but those that join a group or make topics (worker/transport.py, admin.py).
+REQUEST_TIMEOUT_S = 10.0
 # How long the end of a producer may take.
 STOP_S = 5.0
 
@@ -35,7 +38,11 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 def client_options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client of this process takes."""
-    options: dict[str, Any] = {"bootstrap_servers": settings.kafka.split(","), "security_protocol": settings.kafka_security_protocol}
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka.split(","),
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
+    }
     context = ssl_context(settings)
     if context is not None:
         options["ssl_context"] = context

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -27,12 +27,16 @@ def pause_after_s(records: int) -> float:
     return min(max(records - FREE_RECORDS, 0) * PAUSE_PER_RECORD_S, LONGEST_PAUSE_S)
 
 
-def paced(producer: AIOKafkaProducer, may_send: Callable[[], None] = lambda: None) -> AIOKafkaProducer:
-    """`producer`, not started yet, with its requests paced; `may_send` is called before each of them."""
+async def at_once() -> None:
+    """Nothing to wait for."""
+
+
+def paced(producer: AIOKafkaProducer, may_send: Callable[[], Awaitable[None]] = at_once) -> AIOKafkaProducer:
+    """`producer`, not started yet, with its requests paced; `may_send` is awaited before each of them."""
     sender: Any = producer._sender
 
     async def send(node_id: int, batches: dict[TopicPartition, Any]) -> None:
-        may_send()
+        await may_send()
         begun_s = time.monotonic()
         records = sum(batch.record_count for batch in batches.values())
         await SendProduceReqHandler(sender, batches).do(node_id)

@@ -43,7 +43,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    admin = AIOKafkaAdminClient(**client_options(settings), client_id="sluice-doctor", request_timeout_ms=5_000)
+    admin = AIOKafkaAdminClient(**client_options(settings) | {"request_timeout_ms": 5_000}, client_id="sluice-doctor")
     await admin.start()
     try:
         existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(None) if not t.get("error_code")}

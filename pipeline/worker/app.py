@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import Any
 
 import faust
@@ -42,6 +43,7 @@ from pipeline.worker.long_texts import LongTexts
 from pipeline.worker.out import Out
 from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
+from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
 from pipeline.worker.transport import Transport
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog, leave
@@ -89,7 +91,7 @@ class Worker(faust.App):
         self.tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
         self.provider = ProviderClient(settings)
         self.finished = FinishedIndex(settings)
-        self.ownership = Ownership()
+        self.ownership, self.session = Ownership(), Session(settings.session_timeout_s)
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
         slots = Slots(settings.max_in_flight_per_endpoint, settings.max_queued_per_endpoint)
@@ -156,6 +158,7 @@ def create_worker(settings: Settings) -> Worker:
 
     async def on_assigned(sender: Any, assigned: Any, **kwargs: Any) -> None:
         owned = frozenset(tp.partition for tp in assigned if tp.topic == topics.ADMITTED.name)
+        app.session.renewed(time.monotonic())
         app.serve.lose(app.ownership.assigned(owned))
         app.in_background(app.finished.load(app.finished.keep_only(owned)))
 

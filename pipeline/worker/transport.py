@@ -9,6 +9,7 @@ What it changes, and nothing else:
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - A commit that was begun under one assignment is not finished under another, and sets nothing back.
 - It ignores acks of an earlier generation: such an event comes again and must be finished again.
+- Nothing is sent while the session may be over, and connections that lead nowhere are given up (pipeline/worker/session.py).
 - `IdempotentProducer` sets acks=all and idempotence, and remembers the first failed delivery.
 - `ConsumerInLoop` runs Faust's consumer on the worker's own loop instead of in a thread: no hand-over and no wrangling over Python's lock
   for each fetch. Its long poll is 100 ms instead of 1,500, which is what a partition waits after a pause. Fetches are incremental
@@ -31,13 +32,14 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
+from pipeline.kafka.connection import REQUEST_TIMEOUT_S
 from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.fetched import forget_fetched
 from pipeline.kafka.pacing import paced
 from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
-from pipeline.worker.watchdog import PASSED_OVER, leave
+from pipeline.worker.watchdog import PASSED_OVER, SESSION_OVER, leave
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 100
@@ -95,6 +97,9 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Hard-coded to 1,500 in the driver; the fetcher is made from this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        # Not Faust's setting: that is also how long a recovery may take as a whole. A member that joins waits for the session of one that
+        # died, so a connection may be silent for that long.
+        consumer._client._request_timeout_ms = consumer._session_timeout_ms * 2
         consumer._client.send = FetchSessions(consumer._client.send)
         return consumer
 
@@ -103,8 +108,13 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
         await super().on_start()
         coordinator = self._consumer._coordinator
         coordinator._do_commit_offsets = of_its_assignment(coordinator._do_commit_offsets)
+        coordinator._do_heartbeat = self.app.session.heartbeat(coordinator, self._session_over)
         fetcher = self._consumer._fetcher
         fetcher._get_actions_per_node = FetchPlan(fetcher, self._is_fetched)
+
+    def _session_over(self) -> None:
+        if self.app.producer.has_unwritten():
+            leave(SESSION_OVER, "its session was over before all was written; the partitions may be another worker's")
 
     def _is_fetched(self, topic: str) -> bool:
         """Changelogs are read while tables are recovered, and at no other time."""
@@ -229,6 +239,7 @@ class ContiguousConsumer(WaitsLittle, ReleasesSources):
         reach the log when the partition's next owner has read it already.
         """
         self.app.ownership.revoked()
+        self.app.session.rejoins()
         for tp in revoked:
             self._base.pop(tp, None)
             self._finished.pop(tp, None)
@@ -249,8 +260,21 @@ class IdempotentProducer(driver.Producer):
         self._handed_over = asyncio.Event()
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        # Not the producer's own setting: that is also how long a record may wait for room in its buffer, and a broker may be away for long.
+        producer.client._request_timeout_ms = int(REQUEST_TIMEOUT_S * 1000)
         # What was handed over before the process was stopped may not go out when it wakes as another's.
-        return paced(super()._new_producer(transactional_id), self.app.watchdog.may_write)
+        return paced(producer, self._may_send)
+
+    async def _may_send(self) -> None:
+        await self.app.session.certain()
+        self.app.watchdog.may_write()
+
+    def has_unwritten(self) -> bool:
+        """Whether something was handed over that the broker has not acknowledged."""
+        accumulator = self._producer._message_accumulator if self._producer is not None else None
+        waiting = accumulator is not None and (any(accumulator._batches.values()) or bool(accumulator._pending_batches))
+        return bool(self.buffer.size or self._handing_over) or waiting
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

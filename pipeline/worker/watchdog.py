@@ -1,12 +1,13 @@
 """Ends a worker that can't do its work any more, so that the supervisor starts it anew and Kafka delivers again.
 
-Four reasons, each stated on stderr with an exit code of its own:
+Five reasons, each stated on stderr with an exit code of its own:
 
 - STALLED: the event loop stood still (SIGSTOP, a paused machine) for so long that the session may have run out. The partitions can be
   another worker's by then; whatever this one would write now could be written twice.
 - STUCK: an event has held up a partition's commit for longer than any request may take.
 - NOT_PRODUCED: a record could not be produced for good.
 - PASSED_OVER: records were dropped between the broker and an agent (transport.py).
+- SESSION_OVER: the broker has given its partitions away, and something of them was left to write (session.py).
 
 It uses os._exit: a process in such a state must not run handlers that write.
 """
@@ -25,7 +26,7 @@ BEAT_S = 0.5
 # The session runs from the last heartbeat that the broker has heard, not from the moment when the loop stopped: heartbeats come four times
 # in a session, and one may have been on its way. Half of it is left to stand still in.
 SAFE_SHARE = 0.5
-STALLED, STUCK, NOT_PRODUCED, PASSED_OVER = 70, 71, 72, 73
+STALLED, STUCK, NOT_PRODUCED, PASSED_OVER, SESSION_OVER = 70, 71, 72, 73, 74
 
 
 def leave(code: int, why: str) -> None:

@@ -27,6 +27,7 @@ from pipeline.worker.guard import Guards
 from pipeline.worker.out import Out
 from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
+from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog
 from pipeline.worker.windows import LimitWindows
@@ -129,6 +130,7 @@ class Process:
         app.producer = self.producer = SimulatedProducer(self, self.network)
         self.consumer = SimulatedConsumer(self, self.network)
         self.ownership = app.ownership = Ownership()
+        app.session = Session(SESSION_S)
         self.watchdog = app.watchdog = Watchdog(SESSION_S, stuck_s=DEADLINE_S + 120)
         self.producer.on_failure = lambda failure: self.room.leave(NOT_PRODUCED, f"a record could not be produced: {failure!r}")
         self.out = Out(app, frozenset({topics.RESPONSES.name}), self.watchdog.may_write)
