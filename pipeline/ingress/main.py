@@ -128,6 +128,7 @@ async def started(settings: Settings) -> AsyncIterator[Gate]:
         for topic in (topics.REQUESTS, topics.COMMANDS, topics.CANCELLATIONS):
             await producer.partitions_for(topic.name)
         metrics = Metrics()
+        metrics.show(health)
         gateway = Gateway(settings, producer, waiting, endpoints, health, metrics)
         control = ControlPlane(
             settings, producer, waiting, endpoints, tokens, health, metrics, lambda reference: not is_present(reference, settings)
