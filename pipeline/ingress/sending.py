@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from pipeline import topics
@@ -26,6 +25,7 @@ from pipeline.ingress.health import Health
 from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import Waiting
 from pipeline.kafka.follower import Follower
+from pipeline.kafka.lasting_producer import LastingProducer
 from pipeline.kafka.partitions import partition_of
 from pipeline.settings import Settings
 
@@ -41,7 +41,7 @@ class Gateway:
     """What inference needs of this process."""
 
     settings: Settings
-    producer: AIOKafkaProducer
+    producer: LastingProducer
     waiting: Waiting
     endpoints: Follower[Endpoint]
     health: Health

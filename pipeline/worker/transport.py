@@ -26,6 +26,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka.errors import IllegalGenerationError, IllegalStateError
+from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -244,10 +245,15 @@ class IdempotentProducer(driver.Producer):
         return {"acks": "all", "enable_idempotence": True}
 
     async def send(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """As the driver's, and a delivery that fails is remembered."""
+        """As the driver's, and a delivery that fails is remembered; so is a producer whose sending task has died, which takes no record
+        any more."""
         self._handing_over += 1
         try:
             future: Any = await super().send(*args, **kwargs)
+        except ProducerSendError as exc:
+            if self._producer is not None and self._producer._sender.sender_task.done():
+                self._failed(exc)
+            raise
         finally:
             self._handing_over -= 1
             self._handed_over.set()
@@ -255,13 +261,16 @@ class IdempotentProducer(driver.Producer):
         return future  # type: ignore[no-any-return]
 
     def _settled(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() or future.exception() is None:
-            return
+        failure = None if future.cancelled() else future.exception()
+        if failure is not None:
+            self._failed(failure)
+
+    def _failed(self, failure: BaseException) -> None:
         if self.failure is None:
-            self.failure = future.exception()
-            log.error("a record could not be produced: %r; nothing is committed from here on", self.failure)
-            if self.on_failure and self.failure:
-                self.on_failure(self.failure)
+            self.failure = failure
+            log.error("a record could not be produced: %r; nothing is committed from here on", failure)
+            if self.on_failure:
+                self.on_failure(failure)
 
     async def flush(self) -> None:
         """Wait until the broker has everything. Faust's own gives up after 0.1 s."""
