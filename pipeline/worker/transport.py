@@ -35,6 +35,7 @@ from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.pacing import paced
 from pipeline.worker.waiting import WaitsLittle
+from pipeline.worker.watchdog import Waiting
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 100
@@ -169,6 +170,17 @@ class ContiguousConsumer(WaitsLittle, driver.Consumer):
     def unfinished(self) -> dict[TP, int]:
         """For each partition with finished events that can't be committed yet: the offset that holds them up."""
         return {tp: self._new_offset(tp) or self._base[tp] for tp, done in self._finished.items() if done and tp in self._base}
+
+    async def waiting(self) -> dict[TP, Waiting]:
+        """The partitions with records that are not finished, read or not. Raises KafkaError."""
+        ends = await self.highwaters(*self._base)
+        found = {}
+        for tp, end in ends.items():
+            # Of this moment, so that what was read while the broker was asked counts. Before the first record it is the offset sought.
+            base, read = self._base.get(tp), self._read_offset.get(tp)
+            if base is not None and end > base:
+                found[tp] = Waiting(self._new_offset(tp) or base, base - 1 if read is None else read, end)
+        return found
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         assignment = self.assignment()
