@@ -75,7 +75,11 @@ def test_a_standstill_after_work_never_shortens_the_wait_and_is_forgotten_when_i
     queue.run(still_s, 0, 0, lambda: waits.append(backlog.wait_s))
     assert waits == sorted(waits)
     assert waits[-1] >= still_s - 1 - UNSEEN_S
-    queue.run(REMEMBERED_S + 1, capacity * 2, capacity)
+    queue.run(10, capacity * 2, capacity)
+    assert backlog.rate is not None
+    # Of a long standstill only what is remembered still counts.
+    assert backlog.rate >= 0.9 * capacity * 9 / (REMEMBERED_S + 1)
+    queue.run(REMEMBERED_S - 9, capacity * 2, capacity)
     assert backlog.rate is not None
     assert 0.9 * capacity <= backlog.rate <= 1.1 * capacity
 
