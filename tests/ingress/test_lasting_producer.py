@@ -108,7 +108,8 @@ async def taken(producer: LastingProducer) -> bool:
     return True
 
 
-async def test_a_sending_task_that_dies_is_replaced_by_the_next_record(broker: KafkaServer) -> None:
+@pytest.mark.parametrize("idle", [False, True], ids=["with a record", "idle"])
+async def test_a_sending_task_that_dies_is_replaced(broker: KafkaServer, idle: bool) -> None:
     last = lasting(broker)
     await last.start()
     try:
@@ -119,6 +120,10 @@ async def test_a_sending_task_that_dies_is_replaced_by_the_next_record(broker: K
             raise RuntimeError("injected")
 
         first._message_accumulator.drain_by_nodes = fails
+        if idle:
+            # It looks for records, and there is none that could fail with it.
+            first._message_accumulator._waiter_future.set_result(None)
+            await asyncio.wait([first._sender.sender_task], timeout=5)
         with pytest.raises(KafkaError):
             await send(last)
         await until(lambda: taken(last), "taken", 5)
