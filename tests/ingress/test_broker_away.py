@@ -31,7 +31,8 @@ CLIENTS, PAUSE_S = 20, 0.1
 # Until a stopped broker is noticed: a poll that is not answered takes 6 s, and 3 s are forgiven.
 NOTICED_S = 12.0
 BACK_S = 60.0
-MORE_MIB = 40
+# What each refusal leaves behind waits for the collector, which comes seldom (pipeline/garbage.py). It is as much after five minutes.
+MORE_MIB = 80
 
 
 @dataclass(frozen=True, slots=True)
