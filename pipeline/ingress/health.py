@@ -97,7 +97,7 @@ class Health:
         ]
 
     def _told(self, backlog: Backlog) -> str:
-        rate = f"{backlog.rate:.3g} are worked off in a second" if backlog.rate else "none has been worked off lately"
+        rate = f"{round(backlog.rate, 1):g} are worked off in a second" if backlog.rate else "none has been worked off lately"
         return (
             f"{backlog.lag} requests wait in front of the workers and {rate}, so another would wait for {backlog.wait_s:.0f} s, beyond its "
             f"deadline of {self._settings.deadline_s:g} s; try again later, or start more workers"
