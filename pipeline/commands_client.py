@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import orjson
 import uuid_utils
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline import topics
@@ -32,6 +32,12 @@ class Answers(Protocol):
     """Where answers arrive: `expecting` gives a future that resolves to the decoded answer record of this id."""
 
     def expecting(self, request_id: str) -> contextlib.AbstractContextManager[asyncio.Future[dict[str, Any]]]: ...
+
+
+class Sends(Protocol):
+    """A producer: `send_and_wait` hands a record over and waits until the broker has it."""
+
+    async def send_and_wait(self, topic: str, value: bytes) -> Any: ...
 
 
 def new_command(op: Operation, key: str, payload: dict[str, Any], user: str, reply_partition: int) -> Command:
@@ -52,7 +58,7 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-async def exchange(producer: AIOKafkaProducer, answers: Answers, command: Command, timeout_s: float = 10) -> dict[str, Any]:
+async def exchange(producer: Sends, answers: Answers, command: Command, timeout_s: float = 10) -> dict[str, Any]:
     """Send `command` and return its answer's body (with `revision`). Raises the answer's error, or Unavailable."""
     with answers.expecting(command.command_id) as answer:
         try:

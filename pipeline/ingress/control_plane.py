@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
 from pipeline.commands_client import exchange, new_command, new_token
 from pipeline.core.commands import Operation, endpoint_view, token_view
 from pipeline.endpoints import Endpoint, Token
@@ -21,6 +19,7 @@ from pipeline.ingress.health import Health
 from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import Waiting
 from pipeline.kafka.follower import Follower
+from pipeline.kafka.lasting_producer import LastingProducer
 from pipeline.settings import Settings
 
 SEEN_TIMEOUT_S = 10.0
@@ -46,7 +45,7 @@ class ControlPlane:
     """The handlers, one for each call of the API."""
 
     settings: Settings
-    producer: AIOKafkaProducer
+    producer: LastingProducer
     waiting: Waiting
     endpoints: Follower[Endpoint]
     tokens: Follower[Token]

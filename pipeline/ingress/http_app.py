@@ -158,7 +158,9 @@ def _control_routes(control: ControlPlane) -> list[Route]:
 def _pages(gateway: Gateway, control: ControlPlane) -> list[Route]:
     def readyz(_: Scope) -> tuple[int, bytes, bytes]:
         missing = gateway.health.missing()
-        body = {"status": "ready"} if not missing else {"status": "not ready", "missing": missing}
+        body: dict[str, Any] = {"status": "ready"} if not missing else {"status": "not ready", "missing": missing}
+        if behind := gateway.health.behind():
+            body["behind"] = behind
         return (503 if missing else 200), b"application/json", orjson.dumps(body)
 
     def healthz(_: Scope) -> tuple[int, bytes, bytes]:

@@ -52,6 +52,7 @@ class Query:
         request = self._checked(raw, scope["path_params"].get("name"), headers, caller)
         scope["sluice.request_id"] = request.request_id
         gateway.health.require_workers()
+        gateway.health.require_in_time(request.endpoint.name)
         try:
             if request.stream:
                 dialect = self._dialect(request, scope["sluice.form"])

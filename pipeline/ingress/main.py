@@ -29,8 +29,9 @@ from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import ReplyReader, Waiting
 from pipeline.ingress.sending import Gateway
 from pipeline.kafka.admin import create_topics
-from pipeline.kafka.connection import new_producer, stop_producer
+from pipeline.kafka.connection import new_producer
 from pipeline.kafka.follower import Follower
+from pipeline.kafka.lasting_producer import LastingProducer
 from pipeline.open_files import allow_many
 from pipeline.providers.secrets import is_present
 from pipeline.settings import Settings
@@ -117,19 +118,17 @@ async def started(settings: Settings) -> AsyncIterator[Gate]:
             await start()
 
         await _with_patience(lambda: create_topics(settings), settings)
-        producer = new_producer(settings, f"sluice-ingress-{settings.reply_partition}")
+        sent_to = [topic.name for topic in (topics.REQUESTS, topics.COMMANDS, topics.CANCELLATIONS)]
+        producer = LastingProducer(lambda: new_producer(settings, f"sluice-ingress-{settings.reply_partition}"), sent_to)
         endpoints = Follower(settings, topics.ENDPOINTS, Endpoint.model_validate_json)
         tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
         waiting = Waiting(settings.max_waiting)
         replies = ReplyReader(settings, waiting)
         health = Health(settings, lambda: replies.ready)
-        await running(producer.start, lambda: stop_producer(producer))
-        for part in (endpoints, tokens, replies, health):
+        for part in (producer, endpoints, tokens, replies, health):
             await running(part.start, part.stop)
-        # So that the first request need not wait for the topics' metadata.
-        for topic in (topics.REQUESTS, topics.COMMANDS, topics.CANCELLATIONS):
-            await producer.partitions_for(topic.name)
         metrics = Metrics()
+        metrics.show(health)
         gateway = Gateway(settings, producer, waiting, endpoints, health, metrics)
         control = ControlPlane(
             settings, producer, waiting, endpoints, tokens, health, metrics, lambda reference: not is_present(reference, settings)

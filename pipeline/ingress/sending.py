@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from pipeline import topics
@@ -26,10 +25,12 @@ from pipeline.ingress.health import Health
 from pipeline.ingress.metrics import Metrics
 from pipeline.ingress.replies import Waiting
 from pipeline.kafka.follower import Follower
+from pipeline.kafka.lasting_producer import LastingProducer
 from pipeline.kafka.partitions import partition_of
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
+# How long the broker may take to take a request. An idempotent producer tries for ever, so after this the outcome is unknown.
 SEND_TIMEOUT_S = 10.0
 # How much longer than the deadline the ingress waits for the answer that says so.
 GRACE_S = 5.0
@@ -40,7 +41,7 @@ class Gateway:
     """What inference needs of this process."""
 
     settings: Settings
-    producer: AIOKafkaProducer
+    producer: LastingProducer
     waiting: Waiting
     endpoints: Follower[Endpoint]
     health: Health
@@ -82,7 +83,7 @@ def record_of(request: Request, caller: Token, deadline_ms: int, reply_partition
 
 async def send_request(gateway: Gateway, request: Request, caller: Token, failed: Callable[[SluiceError], None]) -> None:
     """Hand the request to the producer. Its acknowledgement is not waited for: the answer says the same; `failed` is told where there is
-    none. Raises Unavailable where the producer does not take it."""
+    none within SEND_TIMEOUT_S. Raises Unavailable where the producer does not take it."""
     settings, name = gateway.settings, request.endpoint.name
     deadline_ms = int((time.time() + settings.deadline_s) * 1000)
     envelope = Envelope(
@@ -107,7 +108,13 @@ async def send_request(gateway: Gateway, request: Request, caller: Token, failed
         failed(error)
         raise error from None
 
+    def overdue() -> None:
+        failed(_not_taken(request.request_id, TimeoutError()))
+
+    timer = asyncio.get_running_loop().call_later(SEND_TIMEOUT_S, overdue)
+
     def delivered(future: asyncio.Future[Any]) -> None:
+        timer.cancel()
         failure = None if future.cancelled() else future.exception()
         if failure is not None:
             failed(_not_taken(request.request_id, failure))

@@ -116,6 +116,7 @@ class Worker(faust.App):
         self.producer.on_failure = lambda failure: leave(NOT_PRODUCED, f"a record could not be produced: {failure!r}")
         await super().on_start()
         self.in_background(self.watchdog.run(self.consumer))
+        self.in_background(self.watchdog.watch_reading(self.consumer, lambda: self.rebalancing or self.in_recovery))
 
     async def stop(self) -> None:
         """Finish what runs, at most DRAIN_S, then stop; what is left is another worker's."""

@@ -28,6 +28,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka.errors import IllegalGenerationError, IllegalStateError
+from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -39,7 +40,7 @@ from pipeline.kafka.fetched import forget_fetched
 from pipeline.kafka.pacing import paced
 from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
-from pipeline.worker.watchdog import PASSED_OVER, SESSION_OVER, leave
+from pipeline.worker.watchdog import PASSED_OVER, SESSION_OVER, Waiting, leave
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 100
@@ -188,6 +189,17 @@ class ContiguousConsumer(WaitsLittle, ReleasesSources):
         """For each partition with finished events that can't be committed yet: the offset that holds them up."""
         return {tp: self._new_offset(tp) or self._base[tp] for tp, done in self._finished.items() if done and tp in self._base}
 
+    async def waiting(self) -> dict[TP, Waiting]:
+        """The partitions with records that are not finished, read or not. Raises KafkaError."""
+        ends = await self.highwaters(*self._base)
+        found = {}
+        for tp, end in ends.items():
+            # Of this moment, so that what was read while the broker was asked counts. Before the first record it is the offset sought.
+            base, read = self._base.get(tp), self._read_offset.get(tp)
+            if base is not None and end > base:
+                found[tp] = Waiting(self._new_offset(tp) or base, base - 1 if read is None else read, end)
+        return found
+
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         assignment = self.assignment()
         committable = {tp: offset for tp, offset in offsets.items() if tp in assignment}
@@ -280,10 +292,15 @@ class IdempotentProducer(driver.Producer):
         return {"acks": "all", "enable_idempotence": True}
 
     async def send(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """As the driver's, and a delivery that fails is remembered."""
+        """As the driver's, and a delivery that fails is remembered; so is a producer whose sending task has died, which takes no record
+        any more."""
         self._handing_over += 1
         try:
             future: Any = await super().send(*args, **kwargs)
+        except ProducerSendError as exc:
+            if self._producer is not None and self._producer._sender.sender_task.done():
+                self._failed(exc)
+            raise
         finally:
             self._handing_over -= 1
             self._handed_over.set()
@@ -291,13 +308,16 @@ class IdempotentProducer(driver.Producer):
         return future  # type: ignore[no-any-return]
 
     def _settled(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() or future.exception() is None:
-            return
+        failure = None if future.cancelled() else future.exception()
+        if failure is not None:
+            self._failed(failure)
+
+    def _failed(self, failure: BaseException) -> None:
         if self.failure is None:
-            self.failure = future.exception()
-            log.error("a record could not be produced: %r; nothing is committed from here on", self.failure)
-            if self.on_failure and self.failure:
-                self.on_failure(self.failure)
+            self.failure = failure
+            log.error("a record could not be produced: %r; nothing is committed from here on", failure)
+            if self.on_failure:
+                self.on_failure(failure)
 
     async def flush(self) -> None:
         """Wait until the broker has everything. Faust's own gives up after 0.1 s."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.matrix import MATRIX, tests
+from tests.faults import matrix
+from tests.faults.matrix import MATRIX
 from tests.faults.troubles import TROUBLES
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ def test_all_thirty_faults_are_there_and_each_is_tried_or_says_why_not() -> None
 
 def test_what_it_names_exists() -> None:
     assert {run for row in MATRIX for run in row.runs.split()} <= set(TROUBLES)
-    assert [test for test in tests() if not (ROOT / test).exists()] == []
+    assert [test for test in matrix.tests() if not (ROOT / test).exists()] == []
 
 
 def test_every_trouble_is_in_it() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.worker.transport import ContiguousConsumer
-from pipeline.worker.watchdog import PASSED_OVER
+from pipeline.worker.watchdog import PASSED_OVER, Waiting
 
 PARTITION = TP("gateway.admitted", 3)
 
@@ -120,3 +120,22 @@ def test_what_was_never_committed_is_read_from_its_earliest_offset_again():
     assert consumer._base == {PARTITION: 3, other: 7}
     # The record at 7 comes next: 6 is the last that was read.
     assert consumer._read_offset[other] == 6
+
+
+async def test_what_waits_is_told_from_what_the_broker_has():
+    """Read and unfinished, finished and not committed, not read, and nothing at all."""
+    places = [TP("gateway.admitted", number) for number in range(5)]
+    consumer = a_consumer(None)
+    consumer._base = dict.fromkeys(places, 10)
+    consumer._finished = {places[1]: {10, 11}}
+    consumer._read_offset = {places[0]: 11, places[1]: 11, places[2]: 10, places[3]: None, places[4]: 10}
+
+    async def highwaters(*asked):
+        assert set(asked) == set(places)
+        return dict.fromkeys(places[:4], 12) | {places[4]: 10}
+
+    consumer.highwaters = highwaters
+    assert await consumer.waiting() == {
+        places[0]: Waiting(head=10, read=11, end=12), places[1]: Waiting(head=12, read=11, end=12),
+        places[2]: Waiting(head=10, read=10, end=12), places[3]: Waiting(head=10, read=9, end=12),
+    }  # fmt: skip
