@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench bench-guardrails bench-streams test-faults clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults clean need-python need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ bench-guardrails: $(VENV)/installed-dev jars ## how well the guardrails find wha
 
 bench-streams: $(VENV)/installed-dev ## what guarded streams hold back, and for how long
 	@$(BIN)/python -m tests.bench.held_back $(ARGS)
+
+bench-tail: $(VENV)/installed-dev jars ## what slow calls do to the others' latency: a quarter of an hour
+	@$(BIN)/python -m tests.bench.tail $(ARGS)
+
+bench-soak: $(VENV)/installed-dev jars ## 200,000 requests, a restart every 20,000, and the memory of all parts: a quarter of an hour
+	@$(BIN)/python -m tests.bench.soak $(ARGS)
 
 test-faults: $(VENV)/installed-dev jars ## 10,000 requests while every part is killed twice: minutes
 	@$(BIN)/python -m tests.faults $(ARGS)

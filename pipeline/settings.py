@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     worker_id: str = "worker-0"
     max_in_flight_per_endpoint: int = Field(2_000, gt=0, description="provider calls under way, per endpoint and worker")
     max_queued_per_endpoint: int = Field(500, ge=0, description="requests that wait for such a slot; beyond it 503")
-    repeat_window_s: int = Field(900, gt=0, description="how long a finished request is answered again instead of called again")
+    repeat_window_s: int = Field(
+        900, gt=0, description="how long a finished request is answered again, not called again; its deadline at least"
+    )
     session_timeout_s: float = Field(10.0, gt=0)
     max_provider_bytes: int = Field(8 * 1024 * 1024, gt=0, description="the largest provider answer that is read")
     secrets: Path | None = Field(None, description="folder of secrets, DIR/SCOPE/KEY, beside the environment")

@@ -30,7 +30,7 @@ SECRETS = {
 }
 
 
-def rows_reader(data: Path) -> RowsOf:
+def rows_reader(data: Path, columns: Sequence[str] = ("*",)) -> RowsOf:
     """Reads a Delta table below any warehouse, by its path. The Spark session is started at the first use, for the data folder `data`."""
     from pyspark.errors import AnalysisException
     from pyspark.sql import SparkSession
@@ -46,7 +46,7 @@ def rows_reader(data: Path) -> RowsOf:
         if running is None or running.sparkContext._jsc is None:
             running = spark_session(Settings(data=data))
         try:
-            return [row.asDict(recursive=True) for row in running.read.format("delta").load(str(place)).collect()]
+            return [row.asDict(recursive=True) for row in running.read.format("delta").load(str(place)).select(*columns).collect()]
         except AnalysisException:
             return []  # Its first commit is being made.
 

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pipeline.demo_provider.app import DemoProvider
 from pipeline.demo_provider.exchange import TRANSPORT
 from pipeline.demo_provider.ledger import Ledger
+from pipeline.open_files import allow_many
 
 HOST = "127.0.0.1"
 _BACKLOG = 4_096
@@ -42,6 +43,7 @@ class _Server(uvicorn.Server):
 
 def main(port: int, ledger: Path | None, bind: str = HOST) -> None:
     """Serve on `bind`:`port` (0: any free one) until SIGTERM or SIGINT; OSError where the port is taken."""
+    allow_many()
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((bind, port))

@@ -31,6 +31,7 @@ from pipeline.ingress.sending import Gateway
 from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import new_producer, stop_producer
 from pipeline.kafka.follower import Follower
+from pipeline.open_files import allow_many
 from pipeline.providers.secrets import is_present
 from pipeline.settings import Settings
 
@@ -45,6 +46,7 @@ def main(settings: Settings) -> None:
     try:
         listening = _listen(settings)
         collect_seldom()
+        allow_many()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, listening))
     except (SluiceError, KafkaError) as exc:

@@ -30,6 +30,7 @@ from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, faust_credentials
 from pipeline.kafka.follower import Follower
 from pipeline.ner import NerPool
+from pipeline.open_files import allow_many
 from pipeline.providers.client import ProviderClient
 from pipeline.settings import Settings
 from pipeline.topics import COUNTED_PARTITIONS
@@ -44,7 +45,6 @@ from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
 from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
-from pipeline.worker.stored_answers import StoredAnswers
 from pipeline.worker.transport import Transport
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog, leave
 from pipeline.worker.windows import LimitWindows, changelog_topics
@@ -90,7 +90,7 @@ class Worker(faust.App):
         self.endpoints = Follower(settings, topics.ENDPOINTS, Endpoint.model_validate_json)
         self.tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
         self.provider = ProviderClient(settings)
-        self.finished, self.stored = FinishedIndex(settings), StoredAnswers(settings)
+        self.finished = FinishedIndex(settings)
         self.ownership, self.session = Ownership(), Session(settings.session_timeout_s)
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
@@ -99,7 +99,7 @@ class Worker(faust.App):
         self.safety = safety.engine(settings)
         self.guards = Guards(self.safety, self.ner, self.long_texts, settings.guardrail_timeout_s)
         caller = Caller(self.provider, slots, self.guards, self.watchdog.may_write)
-        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.stored, self.ownership)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
         self._background: set[asyncio.Task[None]] = set()
 
     def _new_transport(self) -> Transport:
@@ -112,7 +112,7 @@ class Worker(faust.App):
         """Topics, followers and clients first: an agent's first event finds everything in place."""
         self.guards.prepare()
         await create_topics(self.settings, changelog_topics())
-        await asyncio.gather(self.endpoints.start(), self.tokens.start(), self.provider.start(), self.finished.start(), self.stored.start())
+        await asyncio.gather(self.endpoints.start(), self.tokens.start(), self.provider.start(), self.finished.start())
         self.producer.on_failure = lambda failure: leave(NOT_PRODUCED, f"a record could not be produced: {failure!r}")
         await super().on_start()
         self.in_background(self.watchdog.run(self.consumer))
@@ -125,7 +125,7 @@ class Worker(faust.App):
         await super().stop()
         for task in self._background:
             task.cancel()
-        parts = (self.endpoints, self.tokens, self.provider, self.finished, self.stored, self.ner, self.long_texts)
+        parts = (self.endpoints, self.tokens, self.provider, self.finished, self.ner, self.long_texts)
         await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
         if self.safety is not None:
             await self.safety.close()
@@ -176,6 +176,7 @@ def main(settings: Settings) -> None:
     for noisy in ("aiokafka", "httpx", "httpcore", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     collect_seldom()
+    allow_many()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
         worker = faust.Worker(create_worker(settings), loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)

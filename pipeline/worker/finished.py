@@ -2,7 +2,7 @@
 
 The record is the mark. `serve` writes a request's record before its answer, and only a request without a record is run again, so an
 answer that a client got always has its row, and there is one outcome for each request id. The index holds, for each owned
-partition and for `window_s` seconds, the request id, the hash of what was asked, and the offset of its record; a worker that takes a
+partition and for `repeat_window_s` seconds, the request id, the hash of what was asked, and the offset of its record; a worker that takes a
 partition over reads it from the log, before the first request of that partition runs.
 
 Fails by waiting: where the log can't be read, the partition's requests wait, and the watchdog ends the worker in the end.
@@ -16,13 +16,17 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
+from pipeline.kafka.fetched import forget_fetched
+from pipeline.records import AnswerRecord
 from pipeline.settings import Settings
 from pipeline.topics import RECORDS
 from pipeline.worker.out import MARK_HEADER
+from pipeline.worker.stored import StoredRecords
 
 log = logging.getLogger(__name__)
 # Of those who were answered, for each request; who asks again and again is answered again.
@@ -46,11 +50,15 @@ class FinishedIndex:
     """One index for all partitions of this worker; `load` before `find`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._window_s = settings, settings.repeat_window_s
+        self._settings = settings
+        # Within its deadline a request that is delivered again would be called again if it were forgotten; after that it is not.
+        self._window_s = max(settings.repeat_window_s, settings.deadline_s + settings.session_timeout_s)
         self._marks: dict[int, OrderedDict[str, Mark]] = {}
         self._loaded: dict[int, asyncio.Event] = {}
         self._reader: AIOKafkaConsumer | None = None
-        self._loading = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        # A reader of its own: a take-over must not wait for answers.
+        self._stored = StoredRecords(settings)
 
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
@@ -59,9 +67,11 @@ class FinishedIndex:
             fetch_max_wait_ms=50, max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         )  # fmt: skip
         await self._reader.start()
+        await self._stored.start()
 
     async def stop(self) -> None:
         """Disconnect."""
+        await self._stored.stop()
         if self._reader:
             await self._reader.stop()
 
@@ -81,7 +91,7 @@ class FinishedIndex:
         if not partitions or self._reader is None:
             return
         started_s = time.monotonic()
-        async with self._loading:
+        async with self._reading:
             places = [TopicPartition(RECORDS.name, p) for p in partitions]
             since_ms = int((time.time() - self._window_s) * 1000)
             starts = await self._reader.offsets_for_times(dict.fromkeys(places, since_ms))
@@ -99,6 +109,8 @@ class FinishedIndex:
                     if await self._reader.position(place) >= ends[place]:
                         open_places.discard(place)
                         self._reader.pause(place)
+                        forget_fetched(self._reader, [place])
+            forget_fetched(self._reader, places)
             self._reader.assign([])
         for partition in partitions:
             if partition in self._loaded:
@@ -142,3 +154,22 @@ class FinishedIndex:
         mark = marks.get(request_id) if marks is not None else None
         if marks is not None and mark is not None:
             marks[request_id] = replace(mark, answered=(*mark.answered[1 - REMEMBERED :], asker))
+
+    async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:
+        """The stored answer, made from the request's record; None where it is no longer there. Raises as StoredRecords.read."""
+        value = await self._stored.read(partition, mark.offset)
+        if value is None:
+            return None
+        row = orjson.loads(value)
+        if row.get("response") is None:
+            return None
+        return AnswerRecord(
+            request_id=row["request_id"],
+            status_code=row["status_code"],
+            body=orjson.loads(row["response"]),
+            served_entity=row["served_entity_name"],
+            served_model=row["served_model_name"],
+            execution_time_ms=row["execution_time_ms"],
+            run_id=row["run_id"],
+            attempts=len(row["attempts"]),
+        )

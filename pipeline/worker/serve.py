@@ -1,7 +1,7 @@
 """The serve agent: gateway.admitted -> the answer and the record. Hundreds of calls under way at once.
 
     1. Each event gets a task of its own and is not acked until its answer and its record are in the log.
-    2. A finished request (finished.py) is answered again from its record (stored_answers.py); one under way answers all that asked for it.
+    2. A finished request (finished.py) is answered again from its record; one under way answers all that asked for it.
     3. worker/call.py says what it came to. The record is written and acknowledged first, then the answer, then the event is acked.
        A streamed answer goes out in pieces before that (pieces.py); then only its end comes after the record.
 
@@ -32,7 +32,6 @@ from pipeline.worker.finished import FinishedIndex, Mark
 from pipeline.worker.out import Out, encoded, fits
 from pipeline.worker.ownership import Ownership
 from pipeline.worker.pieces import Pieces
-from pipeline.worker.stored_answers import StoredAnswers
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +53,9 @@ class Call:
 class Serve:
     """`endpoints` follows the configurations; everything that is written goes through `out`."""
 
-    def __init__(
-        self,
-        out: Out,
-        endpoints: Follower[Endpoint],
-        caller: Caller,
-        finished: FinishedIndex,
-        stored: StoredAnswers,
-        ownership: Ownership,
-    ) -> None:
+    def __init__(self, out: Out, endpoints: Follower[Endpoint], caller: Caller, finished: FinishedIndex, ownership: Ownership) -> None:
         self._out, self._endpoints, self._caller = out, endpoints, caller
-        self._finished, self._stored, self._ownership = finished, stored, ownership
+        self._finished, self._ownership = finished, ownership
         self._calls: dict[str, Call] = {}
         self._tasks: dict[asyncio.Task[None], int] = {}
         self.draining = False
@@ -162,7 +153,7 @@ class Serve:
         if body_hash != mark.body_hash:
             await self._refuse_repeat(envelope)
             return
-        answer = await self._stored.answer(partition, mark.offset)
+        answer = await self._finished.answer(partition, mark)
         if answer is None:
             error = SluiceError("this request was finished before, but its answer is no longer kept; send it under a new id")
             answer = AnswerRecord(request_id=envelope.request_id, status_code=error.status_code, body=error.body())

@@ -35,6 +35,7 @@ from mode import Service
 from pipeline.kafka.connection import REQUEST_TIMEOUT_S
 from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
+from pipeline.kafka.fetched import forget_fetched
 from pipeline.kafka.pacing import paced
 from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
@@ -72,7 +73,8 @@ class ConsumerInLoop(driver.AIOKafkaConsumerThread):
         return await result if inspect.isawaitable(result) else result
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Nothing to hand over."""
+        """Nothing to hand over. What was fetched and not read is fetched again, by whoever is next."""
+        forget_fetched(self._consumer, (aiokafka.TopicPartition(tp.topic, tp.partition) for tp in revoked))
         await self.consumer.on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

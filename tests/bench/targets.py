@@ -93,14 +93,16 @@ def litellm(upstream_url: str, work: Path) -> Iterator[Door]:
 
 
 @contextlib.contextmanager
-def sluice(upstream_url: str, work: Path, tables: bool, workers: int = 1) -> Iterator[Door]:
-    """The gateway with all its processes, broker included: one rate limit, usage tracking and an inference table on."""
+def sluice(upstream_url: str, work: Path, tables: bool, workers: int = 1, settings: dict[str, str] | None = None) -> Iterator[Door]:
+    """The gateway with all its processes, broker included: one rate limit, usage tracking and an inference table on. `settings`: variables
+    that make it differ from the defaults."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=work) as data:
         command = [sys.executable, "-m", "pipeline", "up", "--port", str(port), "--data", data, "--workers", str(workers)]
         command += [] if tables else ["--no-tables"]
         log = work / f"sluice{'' if tables else '-no-tables'}.log"
-        with running(command, log, lambda out: "SLUICE READY stack " in out, START_TIMEOUT_S, {"SLUICE_SECRET_BENCH_KEY": "dummy-key"}):
+        env = {"SLUICE_SECRET_BENCH_KEY": "dummy-key", **(settings or {})}
+        with running(command, log, lambda out: "SLUICE READY stack " in out, START_TIMEOUT_S, env):
             host = f"http://127.0.0.1:{port}"
             headers = {"Authorization": f"Bearer {(Path(data) / 'admin-token').read_text().strip()}"}
             door = Door(f"{host}/v1/chat/completions", headers)
@@ -114,17 +116,17 @@ def create(door: Door, body: dict[str, Any]) -> None:
     made.raise_for_status()
 
 
-def endpoint(upstream_url: str) -> dict[str, Any]:
-    """The create body of the endpoint that is measured."""
+def endpoint(upstream_url: str, name: str = MODEL, model: str = MODEL) -> dict[str, Any]:
+    """The create body of an endpoint that is measured; `model` says what the demo provider does."""
     openai = {"openai_api_key": "{{secrets/bench/key}}", "openai_api_base": f"{upstream_url}/v1"}
-    entity = {"name": MODEL, "external_model": {"name": MODEL, "provider": "openai", "task": "llm/v1/chat", "openai_config": openai}}
+    entity = {"name": name, "external_model": {"name": model, "provider": "openai", "task": "llm/v1/chat", "openai_config": openai}}
     return {
-        "name": MODEL,
+        "name": name,
         "config": {"served_entities": [entity]},
         "ai_gateway": {
             "rate_limits": [{"calls": 1_000_000_000, "renewal_period": "minute"}],
             "usage_tracking_config": {"enabled": True},
-            "inference_table_config": {"catalog_name": "bench", "schema_name": "ai", "table_name_prefix": "bench", "enabled": True},
+            "inference_table_config": {"catalog_name": "bench", "schema_name": "ai", "table_name_prefix": name, "enabled": True},
         },
     }
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from pipeline.ingress.inference import id_of_key
 
@@ -53,13 +56,23 @@ class Sent:
 class Load:
     """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer.
 
-    `name` keeps its keys and texts apart from those of other loads on the same stack.
+    At most `per_s` of them begin in a second; what could not begin in its time, since all clients were waiting, is not made up for.
+    `name` keeps keys and texts apart from those of other loads on the same stack.
     """
 
     def __init__(
-        self, host: Callable[[], str], users: dict[str, str], kinds: list[Kind], count: int, clients: int, seed: int, name: str
+        self,
+        host: Callable[[], str],
+        users: dict[str, str],
+        kinds: list[Kind],
+        count: int,
+        clients: int,
+        seed: int,
+        name: str,
+        per_s: float = math.inf,
     ) -> None:
         self._host, self._users, self._kinds, self._clients, self._name = host, users, kinds, clients, name
+        self._gap_s, self._next_s = 1 / per_s, 0.0
         self.sent: list[Sent] = []
         self.done = 0
         self._plan = random.Random(seed)
@@ -69,12 +82,15 @@ class Load:
         """Send all of it."""
         limits = httpx.Limits(max_connections=self._clients, max_keepalive_connections=self._clients)
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        async with httpx.AsyncClient(base_url=self._host(), limits=limits, timeout=timeout, trust_env=False) as http:
+        # httpx's own pool looks at all its connections for each request: a hundred clients cost more than the gateway that they ask.
+        transport = AiohttpTransport(limits=limits, trust_env=False)
+        async with httpx.AsyncClient(base_url=self._host(), transport=transport, timeout=timeout, trust_env=False) as http:
             await asyncio.gather(*(self._client(http) for _ in range(self._clients)))
 
     async def _client(self, http: httpx.AsyncClient) -> None:
         while self._left > 0:
             self._left -= 1
+            await self._turn()
             number = len(self.sent)
             kind = self._plan.choices(self._kinds, [k.weight for k in self._kinds])[0]
             user = self._plan.choice(list(self._users))
@@ -85,6 +101,13 @@ class Load:
             await self._until_final(http, kind, sent, {"authorization": f"Bearer {self._users[user]}", "idempotency-key": key})
             self.done += 1
 
+    async def _turn(self) -> None:
+        now_s = time.monotonic()
+        begin_s = max(self._next_s, now_s)
+        self._next_s = begin_s + self._gap_s
+        if begin_s > now_s:
+            await asyncio.sleep(begin_s - now_s)
+
     async def _until_final(self, http: httpx.AsyncClient, kind: Kind, sent: Sent, headers: dict[str, str]) -> None:
         began_s = time.monotonic()
         pause_s = 0.1
@@ -94,7 +117,7 @@ class Load:
             sent.tries += 1
             try:
                 final = await (_streamed if kind.stream else _whole)(http, path, body, headers, sent)
-            except httpx.HTTPError:
+            except (httpx.HTTPError, aiohttp.ClientError):
                 final = False
             if final:
                 sent.took_s = time.monotonic() - began_s

@@ -73,16 +73,9 @@ class Verdict:
 async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
     """Run `plan` on a stack that has not run it before; `watch` is told how many requests have their answer."""
     assert plan.requests * 2 < MAX_CALLS, "the demo provider would forget calls"
-    endpoints = {use: f"{plan.name}-{use}" for use in USES}
-    for use, endpoint in endpoints.items():
-        table = {"catalog_name": "faults", "schema_name": "tests", "table_name_prefix": endpoint.replace("-", "_"), "enabled": True}
-        gateway: dict[str, Any] = {"inference_table_config": table}
-        if use == "limited":
-            gateway["rate_limits"] = [{"calls": PER_MINUTE, "renewal_period": "minute", "key": "user"}]
-        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(USES[use].model)])
-    kinds = [Kind(endpoints[name], use.weight, use.stream) for name, use in USES.items()]
+    endpoints = create_endpoints(stack, plan.name)
     tokens = {user: stack.token(user) for user in USERS}
-    load = Load(lambda: stack.host, tokens, kinds, plan.requests, plan.clients, plan.seed, plan.name)
+    load = Load(lambda: stack.host, tokens, kinds_of(endpoints), plan.requests, plan.clients, plan.seed, plan.name)
     trouble = TROUBLES[plan.trouble](stack, plan.times, plan.requests, plan.seed, lambda: load.done)
     began_s = time.monotonic()
     tasks = [asyncio.create_task(load.run()), asyncio.create_task(trouble.run())]
@@ -96,7 +89,7 @@ async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: 
             task.cancel()
     await asyncio.gather(*tasks)
     seconds = time.monotonic() - began_s
-    rows = await asyncio.to_thread(_rows, stack, endpoints.values(), {s.answered_id for s in load.sent if s.status})
+    rows = await asyncio.to_thread(wait_rows, stack, endpoints, {s.answered_id for s in load.sent if s.status})
     ours = {s.request_id for s in load.sent}
     calls = [call for call in await asyncio.to_thread(provider_calls, stack.demo_url) if call["request_id"] in ours]
     found = violations(load.sent, rows, calls, [Limit(endpoints["limited"], PER_MINUTE)], trouble.drained_ms)
@@ -113,10 +106,27 @@ async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: 
     )
 
 
-def _rows(stack: Stack, endpoints: Any, wanted: set[str]) -> list[dict[str, Any]]:
+def create_endpoints(stack: Stack, name: str) -> dict[str, str]:
+    """An endpoint for each of USES, with an inference table of its own; use -> endpoint. `name` is the first part of their names."""
+    endpoints = {use: f"{name}-{use}" for use in USES}
+    for use, endpoint in endpoints.items():
+        table = {"catalog_name": "faults", "schema_name": "tests", "table_name_prefix": endpoint.replace("-", "_"), "enabled": True}
+        gateway: dict[str, Any] = {"inference_table_config": table}
+        if use == "limited":
+            gateway["rate_limits"] = [{"calls": PER_MINUTE, "renewal_period": "minute", "key": "user"}]
+        stack.create_endpoint(endpoint, gateway, entities=[stack.entity(USES[use].model)])
+    return endpoints
+
+
+def kinds_of(endpoints: dict[str, str]) -> list[Kind]:
+    """The requests that go to these endpoints of `create_endpoints`."""
+    return [Kind(endpoints[name], use.weight, use.stream) for name, use in USES.items()]
+
+
+def wait_rows(stack: Stack, endpoints: dict[str, str], wanted: set[str]) -> list[dict[str, Any]]:
     """All endpoints' rows, as soon as all that are wanted are there, or after ROWS_WITHIN_S."""
     deadline_s = time.monotonic() + ROWS_WITHIN_S
     while True:
-        rows = [row for name in endpoints for row in stack.rows(f"faults.tests.{name.replace('-', '_')}_request_response")]
+        rows = [row for name in endpoints.values() for row in stack.rows(f"faults.tests.{name.replace('-', '_')}_request_response")]
         if wanted <= {row["request_id"] for row in rows} or time.monotonic() > deadline_s:
             return rows

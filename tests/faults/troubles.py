@@ -86,14 +86,6 @@ class _AtMoments:
         assert pid is not None, f"{part} is not running"
         return pid
 
-    async def _back(self, part: str, restarts: int) -> None:
-        await asyncio.to_thread(
-            self._stack.wait_state,
-            lambda now: now.parts[part].restarts > restarts and now.parts[part].ready,
-            f"{part} back",
-            BACK_S,
-        )
-
     def _shares(self) -> dict[str, int]:
         """How often each worker of the stack has been given its share of the partitions."""
         logs = {name: self._stack.data / "logs" / f"{name}.log" for name in _workers(self._stack)}
@@ -125,9 +117,7 @@ class Kills(_AtMoments):
         super().__init__(stack, [chance.choice(workers) if part == "worker" else part for part in plan], count, answered)
 
     async def _happens(self, what: str) -> None:
-        restarts = self._stack.state().parts[what].restarts
-        os.kill(self._pid(what), signal.SIGKILL)
-        await self._back(what, restarts)
+        await end(self._stack, what, signal.SIGKILL)
 
 
 class Stops(_AtMoments):
@@ -144,7 +134,7 @@ class Stops(_AtMoments):
             await asyncio.sleep(STOPPED_S)
         finally:
             os.kill(pid, signal.SIGCONT)
-        await self._back(what, restarts)
+        await back(self._stack, what, restarts)
 
 
 class Drains(_AtMoments):
@@ -196,6 +186,22 @@ class Comings(_AtMoments):
     def _is_ready(self) -> bool:
         assert self._further is not None and self._further.exit_code() is None, f"it ended; see {self._log}"
         return self._log.exists() and "SLUICE READY" in self._log.read_text("utf-8", "replace")
+
+
+async def end(stack: Stack, part: str, number: signal.Signals) -> float:
+    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it does not come back."""
+    state, began_s = stack.state().parts[part], time.monotonic()
+    assert state.pid is not None, f"{part} is not running"
+    os.kill(state.pid, number)
+    await back(stack, part, state.restarts)
+    return time.monotonic() - began_s
+
+
+async def back(stack: Stack, part: str, restarts: int) -> None:
+    """Wait until a part that had been started again so many times is there once more. AssertionError where it does not come back."""
+    await asyncio.to_thread(
+        stack.wait_state, lambda now: now.parts[part].restarts > restarts and now.parts[part].ready, f"{part} back", BACK_S
+    )
 
 
 def _now_ms() -> int:

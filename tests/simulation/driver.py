@@ -230,6 +230,8 @@ class Reader:
         self._broker, self._network = broker, network
         self._positions: dict[Any, int] = {}
         self._paused: set[Any] = set()
+        # Nothing is fetched before it is asked for.
+        self._fetcher = SimpleNamespace(_records={})
 
     async def offsets_for_times(self, times: dict[Any, int]) -> dict[Any, Any]:
         await asyncio.sleep(self._network.delay_s())
@@ -256,12 +258,12 @@ class Reader:
     async def position(self, place: Any) -> int:
         return self._positions[place]
 
-    async def getmany(self, timeout_ms: int = 0, max_records: int | None = None) -> dict[Any, list[Stored]]:
+    async def getmany(self, *wanted: Any, timeout_ms: int = 0) -> dict[Any, list[Stored]]:
         await asyncio.sleep(self._network.delay_s())
         found = {}
         for place, position in self._positions.items():
             records = self._broker.log.get(TP(place.topic, place.partition), [])[position : position + 5]
-            if records and place not in self._paused:
+            if records and place not in self._paused and (not wanted or place in wanted):
                 found[place] = records
                 self._positions[place] = position + len(records)
         return found

@@ -29,7 +29,6 @@ from pipeline.worker.ownership import Ownership
 from pipeline.worker.serve import Serve
 from pipeline.worker.session import Session
 from pipeline.worker.slots import Slots
-from pipeline.worker.stored_answers import StoredAnswers
 from pipeline.worker.watchdog import NOT_PRODUCED, Watchdog
 from pipeline.worker.windows import LimitWindows
 from tests.simulation.broker import Stored
@@ -139,12 +138,12 @@ class Process:
         self.endpoints = Configurations(SETTINGS, topics.ENDPOINTS, _decoded)
         guards = Guards(None, None, None, 10.0)  # type: ignore[arg-type]
         slots = Slots(chance.choice((2, 8)), chance.choice((1, 8)))
-        self.finished, self.stored = FinishedIndex(SETTINGS), StoredAnswers(SETTINGS)
+        self.finished = FinishedIndex(SETTINGS)
         self.finished._reader = Reader(self.broker, self.network)  # type: ignore[assignment]
-        self.stored._reader = Reader(self.broker, self.network)
+        self.finished._stored._reader = Reader(self.broker, self.network)  # type: ignore[assignment]
         provider = Provider(self, self.room.calls, self.room.finished)
         caller = Caller(provider, slots, guards, self.watchdog.may_write)
-        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.stored, self.ownership)
+        self.serve = Serve(self.out, self.endpoints, caller, self.finished, self.ownership)
         admit = Admit(LimitWindows(app), self.out, self.endpoints, guards, self.ownership, DEADLINE_S)
         self.streams = {topic: Stream(self) for topic in SOURCES}
         for record in self.broker.records(topics.ENDPOINTS.name):
