@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from pipeline import topics
 
-pytestmark = [pytest.mark.stack]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 CLIENTS, ROUNDS = 12, 5
 # How many answers later an answer comes again, as one of a worker that was thought dead may.
@@ -110,7 +110,7 @@ async def test_late_double_and_foreign_answers_change_nothing_for_anybody(stack:
         await asyncio.gather(*(client(http, number) for number in range(CLIENTS)))
         assert (await http.get("/readyz")).status_code == 200
         assert at_work.put > len(answered)
-    rows = await asyncio.to_thread(stack.wait_rows, "answers.tests.again_request_response", len(answered))
+    rows = await asyncio.to_thread(stack.wait_rows, "answers.tests.again_request_response", len(answered), 120.0)
     assert Counter(row["request_id"] for row in rows) == Counter(list(answered))
     for row in rows:
         assert json.loads(row["response"])["choices"][0]["message"]["content"] == answered[row["request_id"]]

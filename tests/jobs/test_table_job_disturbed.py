@@ -14,7 +14,7 @@ from tests.jobs.test_table_job import check_hourly
 
 pytestmark = pytest.mark.timeout(240)
 
-ROUNDS, ROWS_A_ROUND = 6, 5
+ROUNDS, ROWS_A_ROUND = 4, 5
 NAME = "disturbed"
 TABLE = (NAME, "logs", "a")
 
@@ -41,6 +41,8 @@ class Disturber(threading.Thread):
             number += 1
             for table in self._tables:
                 for statement in self._statements(table, number):
+                    if self.enough.is_set():
+                        return
                     try:
                         self._spark.sql(statement)
                         self.done += 1

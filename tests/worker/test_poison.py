@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pipeline import topics
 from tests.kafka_client import KafkaClient, dead_letter, kafka_client
 
-pytestmark = [pytest.mark.stack]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 READ_BY_WORKERS = (topics.REQUESTS, topics.ADMITTED, topics.CANCELLATIONS, topics.COMMANDS)
 FOLLOWED = (topics.ENDPOINTS, topics.TOKENS)
@@ -81,5 +81,5 @@ async def test_poison_in_every_topic_stops_nobody_and_the_offsets_go_on(stack: A
         for place in places[topic_name]:
             letter = await dead_letter(stack.kafka, place.partition, place.offset, topic=topic_name)
             assert letter["reason"]
-    rows = await asyncio.to_thread(stack.wait_rows, "poison.tests.beside_request_response", 1)
+    rows = await asyncio.to_thread(stack.wait_rows, "poison.tests.beside_request_response", 1, 120.0)
     assert [row["request_id"] for row in rows] == [request_id]
