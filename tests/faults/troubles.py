@@ -51,12 +51,12 @@ class Kills:
             self.done.append(Kill(part, answered, await end(self._stack, part, signal.SIGKILL)))
 
 
-async def end(stack: Stack, part: str, number: signal.Signals) -> float:
-    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it does not come back."""
+async def end(stack: Stack, part: str, number: signal.Signals, back_s: float = BACK_S) -> float:
+    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it isn't within `back_s`."""
     state, began_s = stack.state().parts[part], time.monotonic()
     assert state.pid is not None
     os.kill(state.pid, number)
     await asyncio.to_thread(
-        stack.wait_state, lambda now: now.parts[part].restarts > state.restarts and now.parts[part].ready, f"{part} back", BACK_S
+        stack.wait_state, lambda now: now.parts[part].restarts > state.restarts and now.parts[part].ready, f"{part} back", back_s
     )
     return time.monotonic() - began_s
