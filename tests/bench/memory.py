@@ -103,7 +103,7 @@ def draw(lives: Iterable[Life], to: Path, title: str) -> None:
     for (part, those), panel in zip(sorted(by_part.items()), panels, strict=True):
         for life in those:
             panel.plot([s.answered for s in life.samples], [s.mb for s in life.samples], linewidth=1)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * max(s.mb for life in those for s in life.samples))
         panel.set_ylabel(f"{part}, MB")
     panels[-1].set_xlabel("requests answered")
     figure.suptitle(title, fontsize=10)

@@ -188,19 +188,19 @@ class Comings(AtMoments):
         return self._log.exists() and "SLUICE READY" in self._log.read_text("utf-8", "replace")
 
 
-async def end(stack: Stack, part: str, number: signal.Signals) -> float:
-    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it does not come back."""
+async def end(stack: Stack, part: str, number: signal.Signals, back_s: float = BACK_S) -> float:
+    """Send `number` to a part and wait until it is there again; after how long it was. AssertionError where it isn't within `back_s`."""
     state, began_s = stack.state().parts[part], time.monotonic()
     assert state.pid is not None, f"{part} is not running"
     os.kill(state.pid, number)
-    await back(stack, part, state.restarts)
+    await back(stack, part, state.restarts, back_s)
     return time.monotonic() - began_s
 
 
-async def back(stack: Stack, part: str, restarts: int) -> None:
+async def back(stack: Stack, part: str, restarts: int, back_s: float = BACK_S) -> None:
     """Wait until a part that had been started again so many times is there once more. AssertionError where it does not come back."""
     await asyncio.to_thread(
-        stack.wait_state, lambda now: now.parts[part].restarts > restarts and now.parts[part].ready, f"{part} back", BACK_S
+        stack.wait_state, lambda now: now.parts[part].restarts > restarts and now.parts[part].ready, f"{part} back", back_s
     )
 
 
