@@ -107,7 +107,7 @@ def _workers(stack: Stack) -> list[str]:
 
 
 class Kills(AtMoments):
-    """Each of PARTS dies `times` times."""
+    """Each of PARTS dies `times` times. The table job takes its time to come back; the others die meanwhile."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
         chance = random.Random(seed)
@@ -115,9 +115,21 @@ class Kills(AtMoments):
         chance.shuffle(plan)
         workers = _workers(stack)
         super().__init__(stack, [chance.choice(workers) if part == "worker" else part for part in plan], count, answered)
+        self._tables_back: asyncio.Task[float] | None = None
+
+    async def run(self) -> None:
+        """As all do, and until the table job is back."""
+        await super().run()
+        if self._tables_back is not None:
+            await self._tables_back
 
     async def _happens(self, what: str) -> None:
-        await end(self._stack, what, signal.SIGKILL)
+        if what != "tables":
+            await end(self._stack, what, signal.SIGKILL)
+            return
+        if self._tables_back is not None:
+            await self._tables_back
+        self._tables_back = asyncio.create_task(end(self._stack, what, signal.SIGKILL))
 
 
 class Stops(AtMoments):
