@@ -46,7 +46,7 @@ def main() -> int:
     args = parser.parse_args()
     # Told to end, it ends the stack too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    console = Console()
+    console = Console(width=150)
     plans = [
         [Plan(name, args.times or TIMES[name], args.requests, args.clients, seed) for name in args.only or TROUBLES]
         for seed in args.seed or [1]
@@ -54,7 +54,8 @@ def main() -> int:
     verdicts = [verdict for of_seed in plans for verdict in _on_a_fresh_stack(of_seed, console)]
     failed = {verdict.plan.trouble for verdict in verdicts if verdict.violations}
     results = {} if args.only or args.no_tests else _run_tests(named_tests())
-    console.print(_matrix({verdict.plan.trouble for verdict in verdicts}, failed, results))
+    if not args.only:
+        console.print(_matrix({verdict.plan.trouble for verdict in verdicts}, failed, results))
     return 1 if failed or any(bad for _, bad in results.values()) else 0
 
 
