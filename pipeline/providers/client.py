@@ -16,7 +16,7 @@ import math
 import socket
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -66,16 +66,16 @@ class _TooLarge(Exception):
 
 
 class ProviderClient:
-    """`start` once, `call` from any number of tasks of the same event loop, `stop` once."""
+    """`start` once, `call` from any number of tasks of the same event loop, `stop` once. `may_send`: as in connections.py."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, may_send: Callable[[], None] = lambda: None) -> None:
+        self._settings, self._may_send = settings, may_send
         self._transport: httpx.AsyncBaseTransport | None = None
         self._urls: dict[str, httpx.URL] = {}
 
     async def start(self) -> None:
         """Make the connection pool; it has no limit, how much is under way at once is the caller's to bound."""
-        self._transport = guarded_transport(self._settings)
+        self._transport = guarded_transport(self._settings, self._may_send)
 
     async def stop(self) -> None:
         """Close all connections; calls under way end as failures."""

@@ -5,7 +5,8 @@ The address is checked where the socket is made; there are no redirects, no prox
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import aiohttp
 import httpx
@@ -18,11 +19,30 @@ from pipeline.settings import Settings
 KEEP_ALIVE_S = 4.0
 
 
-def guarded_transport(settings: Settings) -> httpx.AsyncBaseTransport:
-    """A connection pool without a limit, which connects to allowed addresses only; made and closed within the event loop that uses it."""
+class _Connector(aiohttp.TCPConnector):
+    """Asks `may_send` when the connection is there, and the request is written next."""
+
+    def __init__(self, may_send: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._may_send = may_send
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's."""
+        connection = await super().connect(*args, **kwargs)
+        try:
+            self._may_send()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def guarded_transport(settings: Settings, may_send: Callable[[], None] = lambda: None) -> httpx.AsyncBaseTransport:
+    """A connection pool without a limit, which connects to allowed addresses only; made and closed within the event loop that uses it.
+    `may_send` is called before each request, at the last moment: what it raises ends the request."""
     tls = httpx.create_ssl_context(trust_env=False)
-    connector = aiohttp.TCPConnector(
-        limit=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_S, socket_factory=guarded_socket(settings.allow_private_providers)
+    connector = _Connector(
+        may_send, limit=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_S, socket_factory=guarded_socket(settings.allow_private_providers)
     )
     # A provider's cookie set for one user must not travel with another's request.
     session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())

@@ -89,10 +89,11 @@ class Worker(faust.App):
         )
         self.endpoints = Follower(settings, topics.ENDPOINTS, Endpoint.model_validate_json)
         self.tokens = Follower(settings, topics.TOKENS, Token.model_validate_json)
-        self.provider = ProviderClient(settings)
         self.finished = FinishedIndex(settings)
         self.ownership, self.session = Ownership(), Session(settings.session_timeout_s)
         self.watchdog = Watchdog(settings.session_timeout_s, stuck_s=settings.deadline_s + 120)
+        # Asked once more when the connection is there: a worker that was stopped while it connected must not call when it wakes.
+        self.provider = ProviderClient(settings, self.watchdog.may_write)
         self.out = Out(self, frozenset(settings.reply_topics.split(",")), self.watchdog.may_write)
         slots = Slots(settings.max_in_flight_per_endpoint, settings.max_queued_per_endpoint)
         self.ner, self.long_texts = NerPool(settings.ner_processes), LongTexts()

@@ -87,10 +87,14 @@ class FinishedIndex:
         return new
 
     async def load(self, partitions: frozenset[int]) -> None:
-        """Read the marks of the last `window_s` seconds of these partitions, then let their requests run."""
+        """Read the marks of the last `window_s` seconds of these partitions, then let their requests run.
+
+        A partition may be given up meanwhile, and come back: then it is for that next call of `load` to say that all is read.
+        """
         if not partitions or self._reader is None:
             return
         started_s = time.monotonic()
+        loaded, marks = {p: self._loaded[p] for p in partitions}, {p: self._marks[p] for p in partitions}
         async with self._reading:
             places = [TopicPartition(RECORDS.name, p) for p in partitions]
             since_ms = int((time.time() - self._window_s) * 1000)
@@ -103,8 +107,8 @@ class FinishedIndex:
             while open_places:
                 for place, records in (await self._reader.getmany(timeout_ms=1_000)).items():
                     for record in records:
-                        self._take(place.partition, (record.key or b"").decode("utf-8", "replace"), record.headers, record.offset,
-                                   record.timestamp / 1000)  # fmt: skip
+                        _take(marks[place.partition], (record.key or b"").decode("utf-8", "replace"), record.headers, record.offset,
+                              record.timestamp / 1000)  # fmt: skip
                 for place in list(open_places):
                     if await self._reader.position(place) >= ends[place]:
                         open_places.discard(place)
@@ -112,17 +116,10 @@ class FinishedIndex:
                         forget_fetched(self._reader, [place])
             forget_fetched(self._reader, places)
             self._reader.assign([])
-        for partition in partitions:
-            if partition in self._loaded:
-                self._loaded[partition].set()
-        count = sum(len(self._marks.get(p, ())) for p in partitions)
+        for event in loaded.values():
+            event.set()
+        count = sum(len(of_partition) for of_partition in marks.values())
         log.info("took over %d partitions with %d finished requests in %.2f s", len(partitions), count, time.monotonic() - started_s)
-
-    def _take(self, partition: int, request_id: str, headers: Headers, offset: int, finished_s: float) -> None:
-        for name, value in headers:
-            if name == MARK_HEADER and partition in self._marks:
-                # The first record in the log wins.
-                self._marks[partition].setdefault(request_id, Mark(value.decode("ascii", "replace"), offset, finished_s))
 
     async def ready(self, partition: int) -> None:
         """Wait until the partition's index is loaded."""
@@ -173,3 +170,10 @@ class FinishedIndex:
             run_id=row["run_id"],
             attempts=len(row["attempts"]),
         )
+
+
+def _take(marks: OrderedDict[str, Mark], request_id: str, headers: Headers, offset: int, finished_s: float) -> None:
+    for name, value in headers:
+        if name == MARK_HEADER:
+            # The first record in the log wins.
+            marks.setdefault(request_id, Mark(value.decode("ascii", "replace"), offset, finished_s))

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.providers.client import ProviderClient
 from pipeline.providers.result import Failure
+from pipeline.settings import Settings
 from tests.faults.proxy import Proxy
 from tests.providers.at_loopback import Call, Demo, read, until
 
@@ -68,3 +69,24 @@ async def test_an_idle_connection_that_leads_nowhere_costs_one_call_its_deadline
     assert 0.9 <= time.monotonic() - began_s <= 2.0
     assert (result.failure, result.status_code) == (Failure.PROVIDER, 0)
     assert (await call("demo", base=base)).failure is None
+
+
+async def test_who_may_not_send_any_more_is_asked_at_the_last_moment(
+    settings: Settings, asked: Asked, demo: Demo, proxy: Proxy, base: str
+) -> None:
+    """A worker that was stopped while it connected, and wakes when its request is another's."""
+    connected: list[int] = []
+
+    def may_send() -> None:
+        connected.append(proxy.reset())
+        raise RuntimeError("not any more")
+
+    client = ProviderClient(settings, may_send)
+    await client.start()
+    try:
+        result = await client.call(**asked("demo", base=base, request_id="stopped-1"))
+    finally:
+        await client.stop()
+    assert connected == [1]
+    assert result.failure == Failure.PROVIDER
+    assert demo.calls(request_id="stopped-1") == []
