@@ -1,6 +1,6 @@
 """The invariants of a run under faults, checked when all is quiet. Pure: ledgers and rows in, violations out.
 
-lost         a request without a final answer, or without a row
+lost         a request without a final answer, one of whose tries had no answer in time, or without a row
 double       two rows of one request id
 phantom      a row of a request that nobody sent
 mismatched   status or text of the row are not those of the answer
@@ -71,6 +71,10 @@ def violations(
 def _of_one(sent: Sent, by_id: dict[str, list[dict[str, Any]]]) -> list[Violation]:
     if sent.status == 0:
         return [Violation("lost", sent.request_id, f"no final answer in {sent.tries} tries")]
+    if sent.unanswered:
+        return [
+            Violation("lost", sent.request_id, f"a try had no answer; the final one came after {sent.took_s:.0f} s and {sent.tries} tries")
+        ]
     rows = by_id.get(sent.answered_id, [])
     if not rows:
         return [Violation("lost", sent.answered_id, f"answered with {sent.status}, but there is no row")]

@@ -23,7 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 from pipeline.ingress.inference import id_of_key
 
 GIVE_UP_S = 240.0
-CONNECT_S, ANSWER_S = 5.0, 100.0
+CONNECT_S, ANSWER_S = 5.0, 90.0
 LONGEST_PAUSE_S = 2.0
 
 
@@ -38,7 +38,8 @@ class Kind:
 
 @dataclass(slots=True)
 class Sent:
-    """One request and what came of it. `status` 0: no final answer. `refused_ids`: tries that a limit refused."""
+    """One request and what came of it. `status` 0: no final answer. `unanswered`: a try had none within ANSWER_S, from an ingress that
+    lived on. `refused_ids`: tries that a limit refused."""
 
     number: int
     endpoint: str
@@ -50,6 +51,7 @@ class Sent:
     answered_id: str = ""
     tries: int = 0
     took_s: float = 0.0
+    unanswered: bool = False
     refused_ids: list[str] = field(default_factory=list)
 
 
@@ -117,6 +119,8 @@ class Load:
             sent.tries += 1
             try:
                 final = await (_streamed if kind.stream else _whole)(http, path, body, headers, sent)
+            except httpx.ReadTimeout:
+                final, sent.unanswered = False, True
             except (httpx.HTTPError, aiohttp.ClientError):
                 final = False
             if final:

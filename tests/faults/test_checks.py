@@ -45,6 +45,7 @@ def test_a_run_in_which_all_is_well_has_no_violation() -> None:
     ("kind", "changes"),
     [
         ("lost", {"sent": [sent(1, status=0), sent(2)]}),
+        ("lost", {"sent": [sent(1, unanswered=True), sent(2)]}),
         ("lost", {"rows": ROWS[:1]}),
         ("double", {"rows": [*ROWS, ROWS[0]]}),
         ("phantom", {"rows": [*ROWS, row("r9", "text 9", requester="bob@example.com")]}),
