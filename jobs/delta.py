@@ -6,6 +6,7 @@ its callers. Fails with whatever Spark raises; `reason` turns that into one line
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,17 @@ class DeltaFolder:
         """Make the empty table where there is none. `stats`: the columns to keep minima and maxima of (never long texts)."""
         if self.exists():
             return
+        self._clear_broken_start()
         builder = DeltaTable.createIfNotExists(self.spark).location(str(self.path)).addColumns(schema)
         for key, value in {"delta.dataSkippingStatsColumns": ",".join(stats), **(properties or {})}.items():
             builder = builder.property(key, value)
         builder.execute()
+
+    def _clear_broken_start(self) -> None:
+        """A first commit that broke off (a full disk) leaves a log folder with temporary files, in which Delta 4.4 makes no table."""
+        log = self.path / "_delta_log"
+        if log.is_dir() and all(place.is_dir() or place.name.startswith(".") for place in log.rglob("*")):
+            shutil.rmtree(log)
 
     def read(self) -> DataFrame:
         """The table's newest state."""

@@ -25,7 +25,8 @@ def load(url: str, phases: list[Phase]) -> list[Found]:
 def test_slow_answers_do_not_slow_the_requests_and_only_named_phases_are_measured(upstream: str) -> None:
     [fast, slow] = load(upstream, [Phase("fast", 0.5, "m"), Phase("", 0.5, "slow-0.5"), Phase("slow", 0.5, "slow-0.5")])
     assert (len(fast.latencies_ms), len(slow.latencies_ms)) == (50, 50)
-    assert min(fast.latencies_ms) < 500 <= min(slow.latencies_ms)
+    # A timer may be a millisecond early.
+    assert min(fast.latencies_ms) < 490 < min(slow.latencies_ms)
     # Little's law: a hundred a second that take half a second, or more on a busy machine.
     assert fast.in_flight < slow.in_flight and slow.in_flight > 45
 

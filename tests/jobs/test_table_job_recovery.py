@@ -249,3 +249,14 @@ def test_records_that_kafka_lost_end_the_job_and_its_own_remedy_brings_the_rest(
     assert ids(job.rows("lost.logs.a_request_response")) == ["lost-before", "lost-rest"]
     del before["lost.logs.a_request_response"], after["lost.logs.a_request_response"]
     assert after == before
+
+
+def test_a_table_whose_first_commit_broke_off_is_made_all_the_same(job: RunningJob) -> None:
+    """A full disk leaves a log folder without a commit, in which Delta makes no table."""
+    log = job.warehouse / "begun" / "logs" / "a_request_response" / "_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.0.tmp").touch()
+    table = ("begun", "logs", "a")
+    job.produce([endpoint("begun", table), record(table, request_id="begun-1", endpoint_name="begun")])
+    job.settle()
+    assert ids(job.rows("begun.logs.a_request_response")) == ["begun-1"]
