@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 import time
 from typing import Any
@@ -181,7 +182,10 @@ def main(settings: Settings) -> None:
     allow_many()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
-        worker = faust.Worker(create_worker(settings), loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
+        app = create_worker(settings)
+        # A worker that wakes from SIGSTOP looks at its clock first: a call could be half way between its check and its socket.
+        signal.signal(signal.SIGCONT, lambda *_: app.watchdog.may_write())
+        worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
         worker.execute_from_commandline()
     except (KafkaError, SluiceError) as exc:
         sys.exit(f"the worker could not start: {exc}; is Kafka at {settings.kafka}? `sluice doctor` says more")
