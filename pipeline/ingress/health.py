@@ -75,7 +75,7 @@ class Health:
     def require_in_time(self, endpoint: str) -> None:
         """Raises Unavailable where a request to `endpoint` would wait in front of the workers for longer than its deadline."""
         backlog = self._requests[partition_of(endpoint, topics.REQUESTS.partitions)]
-        if backlog.lag and backlog.wait_s > self._settings.deadline_s:
+        if self._is_late(backlog):
             wait_s = math.ceil(backlog.wait_s - self._settings.deadline_s)
             raise Unavailable(self._told(backlog), retry_after_s=min(wait_s, LONGEST_RETRY_S))
 
@@ -93,8 +93,11 @@ class Health:
         return [
             f"{topics.REQUESTS.name}[{number}]: {self._told(backlog)}"
             for number, backlog in enumerate(self._requests)
-            if backlog.wait_s > self._settings.deadline_s
+            if self._is_late(backlog)
         ]
+
+    def _is_late(self, backlog: Backlog) -> bool:
+        return backlog.wait_s > self._settings.deadline_s
 
     def _told(self, backlog: Backlog) -> str:
         rate = f"{round(backlog.rate, 1):g} are worked off in a second" if backlog.rate else "none has been worked off lately"

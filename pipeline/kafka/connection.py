@@ -63,6 +63,11 @@ def new_producer(settings: Settings, client_id: str) -> AIOKafkaProducer:
     return paced(producer)
 
 
+def has_died(producer: AIOKafkaProducer) -> bool:
+    """Whether the task that sends a started producer's records has ended: it takes no record any more."""
+    return bool(producer._sender.sender_task.done())
+
+
 async def stop_producer(producer: AIOKafkaProducer) -> None:
     """Write what waits and close, within STOP_S even where no broker answers; what is not written then fails for those who wait for it."""
     stopping = asyncio.ensure_future(producer.stop())

@@ -18,7 +18,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from pipeline.kafka.connection import stop_producer
+from pipeline.kafka.connection import has_died, stop_producer
 
 log = logging.getLogger(__name__)
 PAUSE_S = 1.0
@@ -63,7 +63,7 @@ class LastingProducer:
         except KafkaError as exc:
             # A sending task that has died while nothing was under way is met by the next record. What the producer refuses by itself
             # (too large, no room) has no number and leaves no gap.
-            if producer._sender.sender_task.done():
+            if has_died(producer):
                 self._renew(producer, exc)
             raise
         delivery.add_done_callback(partial(self._settled, producer))

@@ -148,8 +148,7 @@ class FinishedIndex:
     def answered(self, partition: int, request_id: str, asker: Asker) -> None:
         """A finished request was answered again: the same event needs no third answer when it comes again."""
         marks = self._marks.get(partition)
-        mark = marks.get(request_id) if marks is not None else None
-        if marks is not None and mark is not None:
+        if marks and (mark := marks.get(request_id)):
             marks[request_id] = replace(mark, answered=(*mark.answered[1 - REMEMBERED :], asker))
 
     async def answer(self, partition: int, mark: Mark) -> AnswerRecord | None:

@@ -33,7 +33,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
-from pipeline.kafka.connection import REQUEST_TIMEOUT_S
+from pipeline.kafka.connection import REQUEST_TIMEOUT_S, has_died
 from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.fetched import forget_fetched
@@ -298,7 +298,7 @@ class IdempotentProducer(driver.Producer):
         try:
             future: Any = await super().send(*args, **kwargs)
         except ProducerSendError as exc:
-            if self._producer is not None and self._producer._sender.sender_task.done():
+            if self._producer is not None and has_died(self._producer):
                 self._failed(exc)
             raise
         finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.faults.troubles import BACK_S, AtMoments
+from tests.faults.troubles import AtMoments, back
 from tests.running import Stack
 
 FULL_S = 12.0
@@ -55,12 +55,8 @@ class FullDisks(AtMoments):
             if asking is not None:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-        await asyncio.to_thread(
-            self._stack.wait_state,
-            lambda now: now.parts[what].restarts > restarts and now.parts[what].ready,
-            f"{what} ended for want of room and back",
-            BACK_S,
-        )
+        # It has ended for want of room.
+        await back(self._stack, what, restarts)
 
     async def _ask(self) -> None:
         headers = {"authorization": f"Bearer {self._stack.admin_token}"}

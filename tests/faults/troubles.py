@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Trouble(Protocol):
 MakeTrouble = Callable[[Stack, int, int, int, Callable[[], int]], Trouble]
 
 
-class AtMoments:
+class AtMoments(ABC):
     """`plan` spread over a load of `count` requests of which `answered` tells the progress."""
 
     def __init__(self, stack: Stack, plan: list[str], count: int, answered: Callable[[], int]) -> None:
@@ -78,8 +79,9 @@ class AtMoments:
                 await asyncio.sleep(0.02)
             yield what
 
+    @abstractmethod
     async def _happens(self, what: str) -> None:
-        raise NotImplementedError
+        """Have it happen, and wait until it is over."""
 
     def _pid(self, part: str) -> int:
         pid = self._stack.state().parts[part].pid
@@ -132,12 +134,16 @@ class Kills(AtMoments):
         self._tables_back = asyncio.create_task(end(self._stack, what, signal.SIGKILL))
 
 
-class Stops(AtMoments):
-    """A worker stands still for STOPPED_S, `times` times. Woken, it ends itself (worker/watchdog.py) and is started again."""
+class OfWorkers(AtMoments):
+    """It happens to a worker, `times` times; the seed says to which."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
         chance = random.Random(seed)
         super().__init__(stack, [chance.choice(_workers(stack)) for _ in range(times)], count, answered)
+
+
+class Stops(OfWorkers):
+    """A worker stands still for STOPPED_S, `times` times. Woken, it ends itself (worker/watchdog.py) and is started again."""
 
     async def _happens(self, what: str) -> None:
         restarts, pid = self._stack.state().parts[what].restarts, self._pid(what)
@@ -149,12 +155,8 @@ class Stops(AtMoments):
         await back(self._stack, what, restarts)
 
 
-class Drains(AtMoments):
+class Drains(OfWorkers):
     """A worker is asked to end, `times` times; the supervisor starts it again."""
-
-    def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
-        chance = random.Random(seed)
-        super().__init__(stack, [chance.choice(_workers(stack)) for _ in range(times)], count, answered)
 
     async def _happens(self, what: str) -> None:
         restarts, shares, began_ms = self._stack.state().parts[what].restarts, self._shares(), _now_ms()
