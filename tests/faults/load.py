@@ -25,6 +25,7 @@ from pipeline.ingress.inference import id_of_key
 GIVE_UP_S = 240.0
 CONNECT_S, ANSWER_S = 5.0, 90.0
 LONGEST_PAUSE_S = 2.0
+AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Sent:
 class Load:
     """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer.
 
+    While `goes_on`, there are more of them, up to AT_MOST times as many.
     At most `per_s` of them begin in a second; what could not begin in its time, since all clients were waiting, is not made up for.
     `name` keeps keys and texts apart from those of other loads on the same stack.
     """
@@ -72,13 +74,15 @@ class Load:
         seed: int,
         name: str,
         per_s: float = math.inf,
+        goes_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._host, self._users, self._kinds, self._clients, self._name = host, users, kinds, clients, name
         self._gap_s, self._next_s = 1 / per_s, 0.0
+        self._begun = 0
         self.sent: list[Sent] = []
         self.done = 0
         self._plan = random.Random(seed)
-        self._left = count
+        self._count, self._goes_on = count, goes_on
 
     async def run(self) -> None:
         """Send all of it."""
@@ -90,8 +94,8 @@ class Load:
             await asyncio.gather(*(self._client(http) for _ in range(self._clients)))
 
     async def _client(self, http: httpx.AsyncClient) -> None:
-        while self._left > 0:
-            self._left -= 1
+        while self._begun < self._count or (self._begun < self._count * AT_MOST and self._goes_on()):
+            self._begun += 1
             await self._turn()
             number = len(self.sent)
             kind = self._plan.choices(self._kinds, [k.weight for k in self._kinds])[0]

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.demo_provider.ledger import MAX_CALLS
 from tests.demo import calls as provider_calls
 from tests.faults.checks import Limit, Violation, violations
-from tests.faults.load import Kind, Load, Sent
+from tests.faults.load import AT_MOST, Kind, Load, Sent
 from tests.faults.troubles import TROUBLES, Happened
 from tests.running import Stack
 
@@ -41,7 +41,7 @@ USES = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do: `trouble` (a name of TROUBLES) happens `times` times while `clients` at once send `requests`."""
+    """What to do: `trouble` (a name of TROUBLES) happens `times` times while `clients` send `requests`, or more until it is over."""
 
     trouble: str
     times: int
@@ -72,13 +72,17 @@ class Verdict:
 
 async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
     """Run `plan` on a stack that has not run it before; `watch` is told how many requests have their answer."""
-    assert plan.requests * 2 < MAX_CALLS, "the demo provider would forget calls"
+    assert plan.requests * (AT_MOST + 1) < MAX_CALLS, "the demo provider would forget calls"
     endpoints = create_endpoints(stack, plan.name)
     tokens = {user: stack.token(user) for user in USERS}
-    load = Load(lambda: stack.host, tokens, kinds_of(endpoints), plan.requests, plan.clients, plan.seed, plan.name)
     trouble = TROUBLES[plan.trouble](stack, plan.times, plan.requests, plan.seed, lambda: load.done)
+    troubled = asyncio.create_task(trouble.run())
+    load = Load(
+        lambda: stack.host, tokens, kinds_of(endpoints), plan.requests, plan.clients, plan.seed, plan.name,
+        goes_on=lambda: not troubled.done(),
+    )  # fmt: skip
     began_s = time.monotonic()
-    tasks = [asyncio.create_task(load.run()), asyncio.create_task(trouble.run())]
+    tasks = [asyncio.create_task(load.run()), troubled]
     while not all(task.done() for task in tasks):
         watch(load.done)
         await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)

@@ -37,6 +37,8 @@ DRAINED_MS = [(60_015, 60_025)]
 
 def test_a_run_in_which_all_is_well_has_no_violation() -> None:
     assert violations(SENT, ROWS, CALLS, [LIMIT], DRAINED_MS) == []
+    set_back = [{**CALLS[0], "time_ms": 60_051}, CALLS[1]]
+    assert violations(SENT, ROWS, set_back) == []
     refused = sent(3, status=429, answer="", answered_id="try-of-r3")
     assert violations([*SENT, refused], [*ROWS, row("try-of-r3", "", status_code=429)], CALLS, [LIMIT], DRAINED_MS) == []
 
@@ -55,6 +57,14 @@ def test_a_run_in_which_all_is_well_has_no_violation() -> None:
         ("cross-talk", {"sent": [sent(1), sent(2, answer="text 1")], "rows": [ROWS[0], row("r2", "text 1")]}),
         ("over limit", {"sent": [*SENT, sent(3)], "rows": [*ROWS, row("r3", "text 3", timestamp_ms=119_999)]}),
         ("repeated", {"calls": [*CALLS, {"request_id": "r1", "time_ms": 60_051}]}),
+        (
+            "repeated",
+            {
+                "sent": [sent(1, status=504), sent(2)],
+                "rows": [row("r1", "", status_code=504), ROWS[1]],
+                "calls": [{"request_id": "r1", "time_ms": 60_051}],
+            },
+        ),
         ("cut short", {"calls": [*CALLS, {"request_id": "r1", "time_ms": 60_030, "ended_ms": 60_040, "state": "finished"}]}),
     ],
 )

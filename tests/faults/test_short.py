@@ -27,4 +27,5 @@ async def test_nothing_is_lost_doubled_mixed_up_or_admitted_beyond_the_limit(tro
     verdict = await run(troubled, Plan(trouble, times, REQUESTS))
     assert verdict.violations == []
     assert len(verdict.happened) >= times
+    assert all(one.answered < len(verdict.sent) for one in verdict.happened), "it happened when the load was over"
     assert set(verdict.statuses) <= {200, 429}
