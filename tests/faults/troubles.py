@@ -68,9 +68,12 @@ class AtMoments(ABC):
     async def run(self) -> None:
         """Until all of the plan has happened and is over."""
         async for what in self._moments():
-            answered, began_s = self._answered(), time.monotonic()
-            await self._happens(what)
-            self.done.append(Happened(what, answered, time.monotonic() - began_s))
+            await self._noted(what)
+
+    async def _noted(self, what: str) -> None:
+        answered, began_s = self._answered(), time.monotonic()
+        await self._happens(what)
+        self.done.append(Happened(what, answered, time.monotonic() - began_s))
 
     async def _moments(self) -> AsyncIterator[str]:
         for number, what in enumerate(self._plan):
@@ -117,21 +120,24 @@ class Kills(AtMoments):
         chance.shuffle(plan)
         workers = _workers(stack)
         super().__init__(stack, [chance.choice(workers) if part == "worker" else part for part in plan], count, answered)
-        self._tables_back: asyncio.Task[float] | None = None
 
     async def run(self) -> None:
         """As all do, and until the table job is back."""
-        await super().run()
-        if self._tables_back is not None:
-            await self._tables_back
+        before: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as group:
+            async for what in self._moments():
+                if what == "tables":
+                    before = group.create_task(self._after(before, what))
+                else:
+                    await self._noted(what)
+
+    async def _after(self, before: asyncio.Task[None] | None, what: str) -> None:
+        if before is not None:
+            await before
+        await self._noted(what)
 
     async def _happens(self, what: str) -> None:
-        if what != "tables":
-            await end(self._stack, what, signal.SIGKILL)
-            return
-        if self._tables_back is not None:
-            await self._tables_back
-        self._tables_back = asyncio.create_task(end(self._stack, what, signal.SIGKILL))
+        await end(self._stack, what, signal.SIGKILL)
 
 
 class OfWorkers(AtMoments):
