@@ -5,6 +5,7 @@
     tokens.py      token create, list, revoke
     chat.py        chat
     sql.py         sql
+    audit.py       audit
     backtest.py    backtest
     doctor.py      doctor
 
@@ -19,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import backtest, chat, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, doctor, endpoints, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -29,6 +30,7 @@ app.add_typer(endpoints.app, name="endpoint")
 app.add_typer(tokens.app, name="token")
 app.command("chat")(chat.chat)
 app.command("sql")(sql.sql)
+app.command("audit")(audit.audit)
 app.command("backtest")(backtest.backtest)
 app.command("doctor")(doctor.doctor)
 

@@ -25,7 +25,7 @@ from pipeline.ingress.inference import id_of_key
 GIVE_UP_S = 240.0
 CONNECT_S, ANSWER_S = 5.0, 90.0
 LONGEST_PAUSE_S = 2.0
-AT_MOST = 3
+AT_MOST = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Sent:
 class Load:
     """`count` requests of `kinds` by `users` (name -> token) with `clients` at once; `done` says how many have their final answer.
 
-    While `goes_on`, there are more of them, up to AT_MOST times as many.
+    While `goes_on`, there are more of them, AT_MOST in all.
     At most `per_s` of them begin in a second; what could not begin in its time, since all clients were waiting, is not made up for.
     `name` keeps keys and texts apart from those of other loads on the same stack.
     """
@@ -94,7 +94,7 @@ class Load:
             await asyncio.gather(*(self._client(http) for _ in range(self._clients)))
 
     async def _client(self, http: httpx.AsyncClient) -> None:
-        while self._begun < self._count or (self._begun < self._count * AT_MOST and self._goes_on()):
+        while self._begun < self._count or (self._begun < AT_MOST and self._goes_on()):
             self._begun += 1
             await self._turn()
             number = len(self.sent)

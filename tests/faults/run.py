@@ -72,7 +72,7 @@ class Verdict:
 
 async def run(stack: Stack, plan: Plan, watch: Callable[[int], Any] = lambda _: None) -> Verdict:
     """Run `plan` on a stack that has not run it before; `watch` is told how many requests have their answer."""
-    assert plan.requests * (AT_MOST + 1) < MAX_CALLS, "the demo provider would forget calls"
+    assert max(plan.requests * 2, AT_MOST) < MAX_CALLS, "the demo provider would forget calls"
     endpoints = create_endpoints(stack, plan.name)
     tokens = {user: stack.token(user) for user in USERS}
     trouble = TROUBLES[plan.trouble](stack, plan.times, plan.requests, plan.seed, lambda: load.done)

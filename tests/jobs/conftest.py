@@ -9,6 +9,8 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +43,19 @@ def odd_zone() -> Iterator[None]:
 @pytest.fixture(scope="package")
 def job(tmp_path_factory: pytest.TempPathFactory, odd_zone: None) -> Iterator[RunningJob]:
     """The table job in this process, on a real broker and a real Spark."""
-    data = tmp_path_factory.mktemp("tables") / "data"
+    with _running(tmp_path_factory.mktemp("tables") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own_job(tmp_path_factory: pytest.TempPathFactory, odd_zone: None) -> Iterator[RunningJob]:
+    """Another one, for tests that say something about all tables of a warehouse."""
+    with _running(tmp_path_factory.mktemp("own") / "data") as running:
+        yield running
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[RunningJob]:
     broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
     broker.start()
     try:

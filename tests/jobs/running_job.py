@@ -67,10 +67,10 @@ class RunningJob:
             assert time.monotonic() < deadline, f"not within {timeout_s} s; still to be written: {self.run.fanout.work}"
             self.run.step(0.05)
 
-    def settle(self) -> None:
+    def settle(self, timeout_s: float = 90.0) -> None:
         """Return when everything that lies in Kafka is in its tables."""
         self.land()
-        self.until(lambda: self.run._landed.empty() and not self.run.fanout.work)
+        self.until(lambda: self.run._landed.empty() and not self.run.fanout.work, timeout_s)
 
     def produce(self, messages: Iterable[Message | InferenceRecord | Endpoint], timestamp_ms: int | None = None) -> list[RecordMetadata]:
         """Put them into Kafka in this order; returns where each lies."""

@@ -1,0 +1,150 @@
+"""`sluice audit` finds what is missing, double, unexplained, dead or gone, and nothing where all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from delta.tables import DeltaTable
+from pyspark.sql import functions as F
+
+from jobs.audit import Audit, audit
+from jobs.audit_tables import TableAudit
+from jobs.session import spark_session
+from pipeline.kafka.connection import client_options
+from pipeline.records import Assessment
+from pipeline.topics import DAY_MS, RECORDS
+from tests.jobs.running_job import NOW_MS, RunningJob, endpoint, record
+
+pytestmark = pytest.mark.timeout(300)
+
+LOGS = ("audited", "logs", "one")
+REQUESTS, ASSESSMENTS = "audited.logs.one_request_response", "audited.logs.one_assessment"
+USAGE, LETTERS = "system.serving.endpoint_usage", "system.serving.dead_letters"
+BLOCKED = Assessment(assessment_type="KEYWORD", assessment_result="BLOCKED", assessment_details="{}", direction="input")
+SENT = 40
+
+
+def audited(job: RunningJob) -> Audit:
+    return audit(job.settings, spark_session(job.settings))
+
+
+def of(found: Audit, name: str) -> TableAudit:
+    return next(table for table in found.tables if table.name == name)
+
+
+def table(job: RunningJob, name: str) -> DeltaTable:
+    return DeltaTable.forPath(job.spark, str(job.warehouse.joinpath(*name.split("."))))
+
+
+@pytest.fixture(scope="module")
+def filled(own_job: RunningJob) -> RunningJob:
+    """Forty requests, one of them sent twice, ten of them with a finding; one id comes again after a day."""
+    made = [record(LOGS, request_id=f"r{n}", assessments=[BLOCKED] if n < 10 else [], usage_tracking=True) for n in range(SENT)]
+    again = record(LOGS, request_id="r0", timestamp_ms=NOW_MS - 2 * DAY_MS, usage_tracking=True)
+    own_job.produce([endpoint("audited", LOGS), *made, made[7], again])
+    own_job.settle()
+    return own_job
+
+
+def test_where_all_is_well_it_is_complete_and_says_how_many(filled: RunningJob) -> None:
+    found = audited(filled)
+    assert found.complete, found
+    assert (found.read, found.copies, found.dead_letters, found.behind) == (SENT + 2, 1, 0, 0)
+    requests, findings = of(found, REQUESTS), of(found, ASSESSMENTS)
+    assert (requests.wanted, requests.rows) == (SENT + 1, SENT + 1)
+    assert (findings.wanted, findings.rows) == (10, 10)
+    assert of(found, USAGE).rows == SENT + 1
+
+
+def test_what_has_landed_and_is_not_spread_yet_waits(filled: RunningJob) -> None:
+    filled.produce([record(LOGS, request_id="late", usage_tracking=True)])
+    filled.land()
+    found = audited(filled)
+    assert found.complete, found
+    assert (of(found, REQUESTS).waiting, of(found, USAGE).waiting) == (1, 1)
+    filled.settle()
+    assert of(audited(filled), REQUESTS).waiting == 0
+
+
+@pytest.mark.parametrize("name", [REQUESTS, ASSESSMENTS, USAGE])
+def test_a_row_that_was_deleted_by_hand_is_missing(filled: RunningJob, name: str) -> None:
+    column = "databricks_request_id" if name == USAGE else "request_id"
+    before = table(filled, name).history(1).collect()[0].version
+    table(filled, name).delete(F.col(column) == "r5")
+    found = audited(filled)
+    table(filled, name).restoreToVersion(before)
+    assert not found.complete
+    assert (of(found, name).missing, of(found, name).examples["missing"]) == (1, ["r5"])
+    assert found.wrong_hours == (name == USAGE)
+    assert audited(filled).complete
+
+
+@pytest.mark.parametrize("name", [REQUESTS, ASSESSMENTS])
+def test_a_row_that_was_doubled_by_hand_is_double(filled: RunningJob, name: str) -> None:
+    before = table(filled, name).history(1).collect()[0].version
+    path = str(filled.warehouse.joinpath(*name.split(".")))
+    filled.spark.read.format("delta").load(path).where("request_id = 'r6'").write.format("delta").mode("append").save(path)
+    found = audited(filled)
+    table(filled, name).restoreToVersion(before)
+    assert not found.complete
+    assert (of(found, name).double, of(found, name).examples["double"]) == (1, ["r6"])
+
+
+def test_a_row_that_nobody_sent_is_unexplained(filled: RunningJob) -> None:
+    before = table(filled, REQUESTS).history(1).collect()[0].version
+    path = str(filled.warehouse.joinpath(*REQUESTS.split(".")))
+    made_up = filled.spark.read.format("delta").load(path).where("request_id = 'r6'").withColumn("request_id", F.lit("made-up"))
+    made_up.write.format("delta").mode("append").save(path)
+    found = audited(filled)
+    table(filled, REQUESTS).restoreToVersion(before)
+    assert (of(found, REQUESTS).unexplained, of(found, REQUESTS).double) == (1, 0)
+    assert not found.complete
+
+
+def test_a_wrong_hour_is_found(filled: RunningJob) -> None:
+    hours = table(filled, "system.serving.usage_hourly")
+    before = hours.history(1).collect()[0].version
+    hours.update("requests > 30", {"requests": F.col("requests") + 1})
+    found = audited(filled)
+    hours.restoreToVersion(before)
+    # The hour as the table has it, and as it should be.
+    assert found.wrong_hours == 2
+    assert not found.complete
+
+
+def test_a_dead_letter_and_a_gap_are_found(filled: RunningJob) -> None:
+    """Last, since neither can be taken back."""
+    filled.produce([(RECORDS.name, b"r90", b"no record")])
+    filled.settle()
+    found = audited(filled)
+    assert (found.dead_letters, of(found, LETTERS).wanted, of(found, LETTERS).missing) == (1, 1, 0)
+    assert not found.complete
+    filled.crash()
+    # What nobody has read is gone from Kafka, and who starts anew goes on behind it.
+    (lost,) = filled.produce([record(LOGS, request_id="lost")])
+    _delete_up_to(filled, lost.partition, lost.offset + 1)
+    shutil.rmtree(filled.settings.data / "checkpoints")
+    filled.produce([(RECORDS.name, b"lost", record(LOGS, request_id="after").model_dump_json().encode())])
+    filled.start()
+    filled.settle()
+    found = audited(filled)
+    assert found.gaps == {lost.partition: 1}
+    assert of(found, REQUESTS).missing == 0
+
+
+def _delete_up_to(job: RunningJob, partition: int, offset: int) -> None:
+    async def delete() -> Any:
+        admin = AIOKafkaAdminClient(**client_options(job.settings))
+        await admin.start()
+        try:
+            return await admin.delete_records({TopicPartition(RECORDS.name, partition): RecordsToDelete(offset)})
+        finally:
+            await admin.close()
+
+    asyncio.run(delete())
