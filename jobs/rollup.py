@@ -50,7 +50,7 @@ class HourlyUsage:
         """Count the span's hours anew. `high`: the batch that `endpoint_usage` has reached."""
         self.ensure()
         if span is not None and span.hours:
-            where = _hours_sql(span.hours)
+            where = hours_sql(span.hours)
             rows = hourly(self._usage.table.read()).where(where)
             self.table.replace(rows.coalesce(1), where, self._app_id, high)
         self._reached = high
@@ -74,7 +74,9 @@ def hourly(usage: DataFrame) -> DataFrame:
     return grouped.select(*[F.col(f.name).cast(f.dataType) for f in USAGE_HOURLY.fields])
 
 
-def _hours_sql(hours: set[int]) -> str:
+def hours_sql(hours: set[int]) -> str:
+    """Which rows lie in these epoch hours, as SQL; all between the first and the last where they are more than MAX_LISTED_HOURS."""
+
     def literal(hour: int) -> str:
         return f"TIMESTAMP '{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%d %H:%M:%S}'"
 

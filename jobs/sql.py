@@ -12,7 +12,6 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -24,25 +23,24 @@ from rich.table import Table
 
 from jobs.delta import reason
 from jobs.session import spark_session
-from pipeline.errors import InvalidParameter
+from jobs.sql_client import Output, QueryFailed
 from pipeline.settings import Settings
 
-Output = Literal["table", "csv", "json"]
 # Quoted text and comments, in which a semicolon ends nothing.
 _OPAQUE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/""", re.S)
 
 
-class QueryFailed(InvalidParameter):
-    """The query is wrong, or could not be run."""
-
-
 def run(query: str, settings: Settings, output: Output = "table") -> str:
-    """The results of all statements of `query`, one after the other. Raises QueryFailed and what `spark_session` raises."""
+    """As `run_in`, in a Spark of this process, started where there is none. Raises QueryFailed and what `spark_session` raises."""
+    return run_in(spark_session(settings), query, settings.warehouse_dir, output)
+
+
+def run_in(spark: SparkSession, query: str, warehouse: Path, output: Output) -> str:
+    """The results of all statements of `query`, one after the other. Raises QueryFailed."""
     parts = list(statements(query))
     if not parts:
         raise QueryFailed('the query is empty; try: sluice sql "SELECT * FROM system.serving.usage_hourly"')
-    spark = spark_session(settings)
-    return "\n".join(_answer(spark, statement, settings.warehouse_dir, output) for statement in parts)
+    return "\n".join(_answer(spark, statement, warehouse, output) for statement in parts)
 
 
 def statements(query: str) -> Iterator[str]:

@@ -31,6 +31,7 @@ from jobs.fanout import Fanout
 from jobs.landing import NAME as LANDING
 from jobs.landing import Landed, Landing, judged
 from jobs.session import spark_session
+from jobs.sql_server import SqlServer
 from jobs.status import write_status
 from jobs.upkeep import Upkeep
 from pipeline.errors import SluiceError
@@ -173,11 +174,14 @@ def main(settings: Settings) -> None:
         _on_signals(stopping)
         try:
             job = TableJob(settings, spark)
+            server = SqlServer(settings, spark)
+            server.start()
             print(f"SLUICE READY tables {settings.warehouse_dir}", flush=True)
             try:
                 while not stopping.is_set():
                     job.step(0.5)
             finally:
+                server.stop()
                 job.stop()
         finally:
             spark.stop()

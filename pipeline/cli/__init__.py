@@ -6,6 +6,7 @@
     chat.py        chat
     sql.py         sql
     audit.py       audit
+    costs.py       prices apply, cost
     backtest.py    backtest
     doctor.py      doctor
 
@@ -20,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import audit, backtest, chat, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, costs, doctor, endpoints, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -29,6 +30,8 @@ stack.register(app)
 app.add_typer(endpoints.app, name="endpoint")
 app.add_typer(tokens.app, name="token")
 app.command("chat")(chat.chat)
+app.add_typer(costs.prices, name="prices")
+app.command("cost")(costs.cost)
 app.command("sql")(sql.sql)
 app.command("audit")(audit.audit)
 app.command("backtest")(backtest.backtest)

@@ -1,4 +1,7 @@
-"""`sluice sql`: Spark SQL over the tables by their three-part names. Results go to stdout, nothing else does."""
+"""`sluice sql`: Spark SQL over the tables by their three-part names. Results go to stdout, nothing else does.
+
+The running table job answers, whose Spark is warm; without one a Spark is started for the query.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,13 @@ def sql(
         except (OSError, UnicodeDecodeError) as exc:
             raise CommandFailed(f"{file} can't be read: {exc}") from None
     assert query is not None
-    from jobs.sql import run
+    from jobs.sql_client import ask
 
-    with errors.status("asking Spark ..."):
-        text = run(query, settings, output_format.value)
+    with errors.status("asking the table job ...") as status:
+        text = ask(query, settings, output_format.value)
+        if text is None:
+            status.update("starting Spark ...")
+            from jobs.sql import run
+
+            text = run(query, settings, output_format.value)
     print(text)

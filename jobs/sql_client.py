@@ -1,0 +1,47 @@
+"""Asks the running table job (sql_server.py) for a query's rows; imports no Spark, so that it is quick.
+
+`ask` returns None where no table job of this data folder and warehouse answers.
+"""
+
+from __future__ import annotations
+
+import json
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import InvalidParameter
+from pipeline.settings import Settings
+
+Output = Literal["table", "csv", "json"]
+
+
+class QueryFailed(InvalidParameter):
+    """The query is wrong, or could not be run."""
+
+
+def server_file(data: Path) -> Path:
+    """Where the server says how it is reached."""
+    return data / "status" / "sql.json"
+
+
+def ask(query: str, settings: Settings, output: Output) -> str | None:
+    """The results as text; None where nobody answers. Raises QueryFailed where the query is wrong, or the job ends meanwhile."""
+    try:
+        told = json.loads(server_file(settings.data).read_text(encoding="utf-8"))
+        if told["warehouse"] != str(settings.warehouse_dir):
+            return None
+        connection = Client(("127.0.0.1", told["port"]), "AF_INET", authkey=bytes.fromhex(told["key"]))
+    except (OSError, EOFError, ValueError, KeyError, AuthenticationError):
+        return None
+    with connection:
+        try:
+            connection.send_bytes(json.dumps({"query": query, "output": output}).encode())
+            answer = json.loads(connection.recv_bytes())
+        except (OSError, EOFError):
+            raise QueryFailed("the table job ended before it had answered; ask again") from None
+    if "error" in answer:
+        raise QueryFailed(answer["error"])
+    text: str = answer["text"]
+    return text

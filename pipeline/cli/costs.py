@@ -1,0 +1,102 @@
+"""`sluice prices`: what a token costs from when on. `sluice cost`: what was spent, by tag, endpoint, model or user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.api import CommandFailed, read_document
+from pipeline.cli.terminal import errors, output, with_settings
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.costs import Costs
+
+prices = typer.Typer(no_args_is_help=True, help="List prices of models, for each token, from when on.")
+# What costs can be summed by; everything else is the key of a tag.
+COLUMNS = {"endpoint": "endpoint_name", "entity": "served_entity_name", "model": "model", "user": "requester"}
+TIMES = {"hour": "hour", "day": "date(hour)", "month": "date_format(hour, 'yyyy-MM')"}
+DAYS_BACK = 30
+
+
+@prices.command("apply")
+@with_settings("data", "warehouse")
+def apply(settings: Settings, file: Annotated[Path, typer.Argument(help="YAML or JSON; '-' is standard input")]) -> None:
+    """Put the file's prices in the place of all others."""
+    from jobs.prices import apply_prices, read_prices
+    from jobs.session import spark_session
+
+    read = read_prices(read_document(file), str(file))
+    with errors.status("starting Spark ..."):
+        apply_prices(spark_session(settings), settings.warehouse_dir, read)
+    output.print(f"{len(read)} prices; hours that are priced already keep theirs, until `sluice cost --reprice`", highlight=False)
+
+
+@with_settings("data", "warehouse")
+def cost(
+    settings: Settings,
+    by: Annotated[list[str] | None, typer.Option("--by", help="endpoint, entity, model, user, hour, day, month, or a tag's key")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="UTC; 30 days ago unless given")] = None,
+    until: Annotated[datetime | None, typer.Option("--until", help="UTC, the hour not included; now unless given")] = None,
+    reprice: Annotated[bool, typer.Option("--reprice", help="price the period at the present list prices; shows the difference")] = False,
+) -> None:
+    """What the requests of a period cost."""
+    from jobs.costs import Costs
+    from jobs.session import spark_session
+
+    end = _utc(until) if until else datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    start = _utc(since) if since else end - timedelta(days=DAYS_BACK)
+    if start >= end:
+        raise CommandFailed(f"--since {start:%Y-%m-%d %H:%M} is not before --until {end:%Y-%m-%d %H:%M}")
+    with errors.status("starting Spark ...") as status:
+        costs = Costs(spark_session(settings), settings.warehouse_dir)
+        status.update("pricing ...")
+        differences = costs.reprice(start, end) if reprice else []
+        costs.refresh()
+        rows = _sums(costs, by or ["model"], start, end)
+    if reprice:
+        changed = [(str(d.model or "no model"), f"{d.before:f}", f"{d.after:f}", f"{d.after - d.before:+f}") for d in differences]
+        _print("priced again", ("model", "before", "after", "difference"), changed, 1)
+    _print(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", (*(by or ["model"]), *FIGURES), rows, len(by or ["model"]))
+    unpriced = sum(int(row[-2].replace(",", "")) for row in rows)
+    if unpriced:
+        output.print(f"{unpriced:,} requests have no price: their costs are in no sum; see `sluice prices apply`", highlight=False)
+
+
+FIGURES = ("requests", "input tokens", "output tokens", "unpriced", "cost")
+
+
+def _sums(costs: Costs, by: list[str], start: datetime, end: datetime) -> list[tuple[str, ...]]:
+    from pyspark.sql import functions as F
+
+    rows = costs.table.read().where((F.col("hour") >= F.lit(start)) & (F.col("hour") < F.lit(end)))
+    keys = [F.expr(TIMES[name]) if name in TIMES else F.col(COLUMNS[name]) if name in COLUMNS else F.col("tags")[name] for name in by]
+    sums = rows.groupBy(*[key.cast("string").alias(str(i)) for i, key in enumerate(keys)]).agg(
+        *[F.sum(name) for name in ("requests", "input_tokens", "output_tokens", "unpriced_requests")], F.sum("cost")
+    )  # fmt: skip
+    found = sums.orderBy(*[str(i) for i in range(len(by))]).collect()
+    return [tuple([str(cell or "-") for cell in row[: len(by)]] + [_figure(cell) for cell in row[len(by) :]]) for row in found]
+
+
+def _figure(cell: Any) -> str:
+    return "-" if cell is None else f"{cell:,}" if isinstance(cell, int) else f"{cell:,.6f}"
+
+
+def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], names: int) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < names else "right")
+    for row in rows:
+        table.add_row(*row)
+    output.print(table, markup=False)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
