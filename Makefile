@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults browser clean need-python need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ install: $(VENV)/installed jars ## install everything into .venv and resolve the
 run: install ## start the whole stack with the demo provider, send requests through it, show what the tables say
 	@exec $(BIN)/sluice up --demo
 
-test: $(VENV)/installed-dev jars ## install and run the whole test suite, real broker and real Spark included
+test: $(VENV)/installed-dev jars browser ## install and run the whole test suite, real broker and real Spark included
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/installed-dev ## ruff, formatting, types, import rules: seconds, no JVM
@@ -45,6 +45,9 @@ bench-soak: $(VENV)/installed-dev jars ## 200,000 requests, a restart every 20,0
 
 test-faults: $(VENV)/installed-dev jars ## the fault suite: load while processes die, stop, come and go, then all tests of the fault matrix
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+browser: ## Debian's Chromium, which the tests of the dashboard's page need
+	@command -v chromium >/dev/null || { echo "installing chromium"; apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
 
 clean: ## remove .venv and all caches (the data folder .sluice stays)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -81,7 +81,7 @@ def audit_letters(warehouse: Path, spark: SparkSession, records: DataFrame) -> T
 
 
 def audit_hours(warehouse: Path, spark: SparkSession) -> int:
-    """In how many rows usage_hourly and a recount of endpoint_usage differ; hours that are still to be counted are left out."""
+    """How many rows of usage_hourly are not those of a recount of endpoint_usage; hours that are still to be counted are left out."""
     usage, hours = (DeltaFolder(spark, warehouse / SYSTEM / "serving" / name) for name in ("endpoint_usage", "usage_hourly"))
     landing = DeltaFolder(spark, warehouse / SYSTEM / "internal" / "landing")
     if not (usage.exists() and hours.exists() and landing.exists()):
@@ -92,7 +92,8 @@ def audit_hours(warehouse: Path, spark: SparkSession) -> int:
     differ = table.exceptAll(recount).union(recount.exceptAll(table))
     late = landing.read().where((F.col("kind") == KIND_RECORD) & F.col("usage_tracking") & (F.col("landing_seq") > counted))
     late = late.select(F.date_trunc("hour", F.timestamp_millis("timestamp_ms")).alias("hour")).distinct()
-    return int(differ.join(F.broadcast(late), "hour", "left_anti").count())
+    cells = differ.select("hour", "endpoint_name", "served_entity_name", "requester", "tags").distinct()
+    return int(cells.join(F.broadcast(late), "hour", "left_anti").count())
 
 
 def _comparable(rows: DataFrame) -> DataFrame:

@@ -73,3 +73,8 @@ class Settings(BaseSettings):
     def warehouse_dir(self) -> Path:
         """The folder of the Delta tables, absolute."""
         return (self.warehouse or self.data / "warehouse").resolve()
+
+    @property
+    def dashboard_file(self) -> Path:
+        """The page that `sluice dashboard` makes and the ingress serves."""
+        return self.data / "dashboard" / "index.html"

@@ -7,6 +7,7 @@
     sql.py         sql
     audit.py       audit
     costs.py       prices apply, cost
+    dashboard.py   dashboard
     backtest.py    backtest
     doctor.py      doctor
 
@@ -21,7 +22,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import audit, backtest, chat, costs, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -32,6 +33,7 @@ app.add_typer(tokens.app, name="token")
 app.command("chat")(chat.chat)
 app.add_typer(costs.prices, name="prices")
 app.command("cost")(costs.cost)
+app.command("dashboard")(dashboard.dashboard)
 app.command("sql")(sql.sql)
 app.command("audit")(audit.audit)
 app.command("backtest")(backtest.backtest)

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline import json_text
 from pipeline.errors import NotFound, SluiceError
-from pipeline.ingress import answers
+from pipeline.ingress import answers, dashboard
 from pipeline.ingress.auth import authenticate, require_admin
 from pipeline.ingress.control_plane import Call, ControlPlane
 from pipeline.ingress.http_body import ClientGone, read_json_body
@@ -31,7 +31,8 @@ from pipeline.ingress.metrics import CONTENT_TYPE
 from pipeline.ingress.sending import Gateway
 
 log = logging.getLogger(__name__)
-OPEN_PATHS = ("/healthz", "/readyz")
+# The dashboard asks browsers for the token itself.
+OPEN_PATHS = ("/healthz", "/readyz", *dashboard.PATHS)
 WELL_KNOWN = "/.well-known/"
 API = "/api/2.0/serving-endpoints"
 TOKENS = "/api/2.0/sluice/tokens"
@@ -181,5 +182,6 @@ def _pages(gateway: Gateway, control: ControlPlane) -> list[Route]:
         Route("/readyz", Plain(readyz), methods=["GET"]),
         Route(WELL_KNOWN + "databricks-config", Plain(databricks_config), methods=["GET"]),
         Route("/metrics", Plain(metrics), methods=["GET"]),
+        *dashboard.routes(control.settings.dashboard_file, control.tokens),
         Route(API + "/{name}/metrics", Plain(endpoint_metrics), methods=["GET"]),
     ]

@@ -40,6 +40,11 @@ def check_headers(headers: Headers, max_bytes: int) -> None:
 async def read_json_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
     """The whole body. Raises as `check_headers`, and ClientGone where it ends early."""
     check_headers(headers, max_bytes)
+    return await read_body(receive, max_bytes)
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole body, whatever it is. Raises PayloadTooLarge, InvalidParameter, and ClientGone where it ends early."""
     body, more = await _next(receive)
     if len(body) > max_bytes:
         raise _too_large(max_bytes)

@@ -116,7 +116,7 @@ def _over_limit(rows: list[dict[str, Any]], limits: Iterable[Limit]) -> list[Vio
 def _repeated(by_id: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]]) -> list[Violation]:
     found = []
     before: Counter[str] = Counter()
-    for call in calls:
+    for call in sorted(calls, key=lambda c: c["time_ms"]):
         rows, number = by_id.get(call["request_id"], []), before[call["request_id"]]
         before[call["request_id"]] += 1
         # What was answered comes from a call, the first at the latest: where that seems too late, the wall clock was set back meanwhile.
