@@ -33,7 +33,7 @@ def page(figures: Figures, made_at: datetime) -> str:
     tables = figures.tables
     hourly, unpriced = list(reversed(tables["hourly"])), tables["unpriced"][0]["requests"]
     fill = {
-        "period": f"last {figures.days} days" if figures.days > 1 else "since midnight",
+        "period": f"today and the {figures.days} days before" if figures.days > 1 else "today and yesterday",
         "made_at": f"{made_at:%Y-%m-%d %H:%M}",
         "tiles": _tiles(hourly, tables["endpoints"]),
         "charts": "".join(_charts(hourly, tables)) if hourly else '<p class="empty">No requests in this period.</p>',
@@ -156,6 +156,8 @@ def _chart(title: str, unit: str, figure: go.Figure) -> str:
     figure.update_yaxes(automargin=True, fixedrange=True, rangemode="tozero")
     if not horizontal:
         figure.update_yaxes(title={"text": unit, "standoff": 8})
+        # Below the lowest number of the other axis, and short enough for a phone.
+        figure.update_xaxes(ticklabelstandoff=8, tickformat="%H:%M<br>%-d %b")
     drawn = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
     return f'<section class="chart"><h2>{html.escape(title)}</h2>{drawn}</section>'
 

@@ -15,7 +15,7 @@ from pipeline.settings import Settings
 @with_settings("data", "warehouse")
 def dashboard(
     settings: Settings,
-    days: Annotated[int, typer.Option("--days", envvar="SLUICE_DAYS", min=1, max=366, help="how many days back, today included")] = 7,
+    days: Annotated[int, typer.Option("--days", envvar="SLUICE_DAYS", min=1, max=366, help="how many days back, beside today")] = 7,
     out: Annotated[
         Path | None, typer.Option("--out", envvar="SLUICE_OUT", help="where the page goes; what the ingress serves unless given")
     ] = None,

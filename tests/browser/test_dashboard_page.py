@@ -178,7 +178,7 @@ def test_nothing_overlaps_is_cut_off_or_hard_to_read(shown: Page) -> None:
 
 def test_each_axis_says_what_it_counts(shown: Page) -> None:
     for chart in shown.locator(".js-plotly-plot").all():
-        titles = chart.locator(".ytitle, .xtitle").all_inner_texts()
+        titles = chart.locator(".ytitle, .xtitle").all_text_contents()
         assert any(title.strip() for title in titles)
 
 
