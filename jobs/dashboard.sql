@@ -68,7 +68,7 @@ LIMIT 10
 
 -- name: tags
 SELECT tag.key as tag, tag.value as value, sum(requests) as requests, sum(input_tokens + output_tokens) as total_tokens, sum(cost) as cost
-FROM costs LATERAL VIEW explode(map_entries(tags)) as tag
+FROM costs LATERAL VIEW explode(map_entries(tags)) entries as tag
 WHERE hour >= date_sub(current_date(), :days)
 GROUP BY 1, 2
 ORDER BY tag, cost DESC NULLS LAST
