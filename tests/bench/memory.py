@@ -2,16 +2,19 @@
 
 A part's memory is what its process and all that it has started keep resident, pages that they share counted in each. A life is the time of
 one process, from its start to the next restart. Reads /proc, so it is Linux's only. The slope is that of the least squares' line over a
-life's samples, the first of them left out: a process fills its pools, its caches and the window of repeats before it can be flat.
+life's samples, the first of them left out: a process fills its pools, its caches and the window of repeats before it can be flat. Where
+another part is restarted a worker takes partitions over, which may cost memory once: the line may step there, with one slope all the same.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from statistics import linear_regression
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
@@ -19,6 +22,8 @@ PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1_048_576
 # Fewer say nothing about a slope.
 LEAST_SAMPLES = 15
 PER_REQUESTS = 10_000
+# From a restart until all partitions have been taken over, a killed worker's session included.
+TAKE_OVER_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,29 @@ class Life:
         begin_s = self.samples[0].at_s + warm_up_s
         return [sample for sample in self.samples if sample.at_s >= begin_s]
 
-    def slope(self, warm_up_s: float) -> float | None:
-        """Megabytes more for each PER_REQUESTS requests; None where it did not live long enough to tell."""
-        counted = self.settled(warm_up_s)
-        if len(counted) < LEAST_SAMPLES or counted[0].answered == counted[-1].answered:
+    def slope(self, warm_up_s: float, restarted: Iterable[int] = ()) -> float | None:
+        """Megabytes more for each PER_REQUESTS requests; None where it did not live long enough to tell.
+
+        `restarted`: after how many answered requests other parts were; the line may step in the TAKE_OVER_S after each.
+        """
+        pieces = self._between(self.settled(warm_up_s), sorted(restarted))
+        if sum(map(len, pieces)) < LEAST_SAMPLES:
             return None
-        return linear_regression([s.answered for s in counted], [s.mb for s in counted]).slope * PER_REQUESTS
+        along = across = 0.0
+        for piece in pieces:
+            x, y = fmean(s.answered for s in piece), fmean(s.mb for s in piece)
+            along += sum((s.answered - x) * (s.mb - y) for s in piece)
+            across += sum((s.answered - x) ** 2 for s in piece)
+        return along / across * PER_REQUESTS if across else None
+
+    def _between(self, samples: list[Sample], restarted: list[int]) -> list[list[Sample]]:
+        """The samples from each restart to the next, without those in which it is got over."""
+        pieces: list[list[Sample]] = []
+        for begin, end in pairwise((0, *restarted, sys.maxsize)):
+            those = [s for s in samples if begin <= s.answered < end]
+            first_s = those[0].at_s + TAKE_OVER_S if those and begin else 0.0
+            pieces.append([s for s in those if s.at_s >= first_s])
+        return [piece for piece in pieces if piece]
 
 
 class Memory:

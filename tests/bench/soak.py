@@ -8,7 +8,8 @@
 
 At the end each request is compared with its row and with the provider's ledger (tests/faults/checks.py). Exit status 1 where anything is
 lost, double or mixed up, where a part does not come back, or where a worker's or the ingress' memory grows by more than FLAT_MB for each
-10,000 requests. The table job is shown only: a JVM takes its heap, whose size is bounded, before it gives anything back.
+10,000 requests between restarts, or by more than STEPS_MB in all. The table job is shown only: a JVM takes its heap, whose size is
+bounded, before it gives anything back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ from tests.running import Stack, rows_reader
 TURNS = ("tables", "worker-0", "ingress", "worker-1")
 # A hundred bytes of each request.
 FLAT_MB = 1.0
+# What taking partitions over may cost in one life, all in all.
+STEPS_MB = 20.0
 # All that the checks read; whole rows of so many requests would fill this process.
 COLUMNS = ("request_id", "requester", "endpoint_name", "status_code", "response", "timestamp_ms", "execution_time_ms")
 SEED = 1
@@ -153,7 +156,7 @@ def main() -> int:
     console.print(checked)
     for violation in found[:10]:
         console.print(f"{violation.kind}: {violation.request_id}: {violation.says}")
-    flat = _show(console, memory.lives, args.window_s * 1.5)
+    flat = _show(console, memory.lives, args.window_s * 1.5, [restart.answered for restart in done])
     draw(memory.lives, args.plot, title)
     console.print(f"drawn in {args.plot}")
     return 0 if flat and not found else 1
@@ -163,19 +166,19 @@ def _progress(console: Console) -> Progress:
     return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
 
 
-def _show(console: Console, lives: list[Life], warm_up_s: float) -> bool:
-    """Print the lives; whether all that are judged are flat."""
+def _show(console: Console, lives: list[Life], warm_up_s: float, restarted: Sequence[int] = ()) -> bool:
+    """Print the lives; whether all that are judged are flat. `restarted`: after how many requests each restart was."""
     table = Table(title=f"resident memory; slopes without the first {warm_up_s:.0f} s of each life")
     more = f"more for {PER_REQUESTS:,} requests"
     for heading in ("part", "from request", "requests", "begins with", "warm", "most", "ends with", more, "flat"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     all_flat = True
     for life in sorted(lives, key=lambda life: (life.part, life.samples[0].answered)):
-        slope, counted = life.slope(warm_up_s), life.settled(warm_up_s)
+        slope, counted = life.slope(warm_up_s, restarted), life.settled(warm_up_s)
         judged = slope is not None and life.part != "tables"
-        flat = slope is None or slope <= FLAT_MB
-        all_flat = all_flat and (flat or not judged)
         mb = [sample.mb for sample in life.samples]
+        flat = slope is None or (slope <= FLAT_MB and mb[-1] - counted[0].mb <= STEPS_MB)
+        all_flat = all_flat and (flat or not judged)
         table.add_row(
             life.part, f"{life.samples[0].answered:,}", f"{life.requests:,}",
             *(f"{value:.0f} MB" if value else "" for value in (mb[0], counted[0].mb if counted else None, max(mb), mb[-1])),

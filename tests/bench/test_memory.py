@@ -25,6 +25,14 @@ def test_a_slope_is_per_ten_thousand_requests_and_leaves_the_warm_up_out() -> No
     assert (life(0.0).slope(0) or 0) > 100
 
 
+def test_a_step_where_another_part_was_restarted_is_no_slope() -> None:
+    stepped = life(0.0)
+    stepped.samples = [Sample(s.at_s, s.answered, s.mb + (10 if s.answered >= 650 else 0)) for s in stepped.samples]
+    assert (stepped.slope(10) or 0) > 100
+    assert stepped.slope(10, [500]) == pytest.approx(0.0)
+    assert life(0.001).slope(10, [500]) == pytest.approx(10.0)
+
+
 def test_a_short_life_has_no_slope() -> None:
     assert life(0.001, seconds=20).slope(10) is None
 
