@@ -72,7 +72,9 @@ def audit(settings: Settings, spark: SparkSession, say: Callable[[str], None] = 
     """Look at everything; `say` is told what is looked at. Raises AuditFailed."""
     say(RECORDS.name)
     found = Audit(_positions(settings))
-    records = _records(settings, spark, found.positions).persist(StorageLevel.DISK_ONLY)
+    # From Kafka once: each further look would read and parse it all again.
+    read = _read(settings, spark, found.positions).persist(StorageLevel.DISK_ONLY)
+    records = _with_copies(spark, read).persist(StorageLevel.DISK_ONLY)
     try:
         landing = DeltaFolder(spark, settings.warehouse_dir.joinpath(*LANDING))
         counts = records.where("is_read").agg(
@@ -87,6 +89,7 @@ def audit(settings: Settings, spark: SparkSession, say: Callable[[str], None] = 
         found.wrong_hours = audit_hours(settings.warehouse_dir, spark)
     finally:
         records.unpersist()
+        read.unpersist()
     return found
 
 
@@ -124,23 +127,23 @@ def _reached(checkpoint: Path) -> dict[int, int]:
         raise AuditFailed(f"the table job's checkpoint {file} can't be read: {exc!r}") from None
 
 
-def _records(settings: Settings, spark: SparkSession, positions: dict[int, Position]) -> DataFrame:
-    """All records that Kafka keeps, judged as the table job judges them, with `is_read` and `is_copy`."""
+def _read(settings: Settings, spark: SparkSession, positions: dict[int, Position]) -> DataFrame:
+    """All records that Kafka keeps, judged as the table job judges them, with `is_read`."""
     source = spark.read.format("kafka").options(**spark_options(settings))
     source = source.option("assign", json.dumps({RECORDS.name: list(positions)}))
     for name, side in (("startingOffsets", "first"), ("endingOffsets", "end")):
         source = source.option(name, json.dumps({RECORDS.name: {str(p): getattr(place, side) for p, place in positions.items()}}))
     reached = F.create_map(*[F.lit(n) for p, place in positions.items() for n in (p, place.reached)])
     keys = F.transform("assessments", lambda a: F.concat_ws("|", a["assessment_type"], a["direction"]))
-    records = judged(source.load()).select(
+    return judged(source.load()).select(
         "kind", "request_id", "timestamp_ms", "partition", "offset", "appended_ms", "inference_table", "usage_tracking",
         keys.alias("assessed"), "source_topic", "source_partition", "source_offset",
         (F.col("offset") < reached[F.col("partition")]).alias("is_read"),
     )  # fmt: skip
-    return _with_copies(spark, records)
 
 
 def _with_copies(spark: SparkSession, records: DataFrame) -> DataFrame:
+    """`records` with `is_copy`."""
     same = Window.partitionBy("kind", "request_id")
     in_order = same.orderBy("appended_ms", "partition", "offset")
     records = records.withColumns(

@@ -65,7 +65,8 @@ def queries() -> dict[str, str]:
 def _kept(spark: SparkSession, warehouse: Path, name: str, query: str, days: int) -> Rows:
     """Write a query's rows as their table, and read them back from there."""
     table = DeltaFolder(spark, warehouse.joinpath(*SERVING, f"dashboard_{name}"))
-    rows = spark.sql(query, {"days": days})
+    # Put in as text, since a parameter does not get through to Delta's parser.
+    rows = spark.sql(query.replace(":days", str(int(days))))
     rows.coalesce(1).write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(str(table.path))
     read = table.read()
     # As text, in UTC: Python would turn times into the machine's zone.

@@ -88,9 +88,8 @@ def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
         # Where a table without a catalog in its name would go; nothing of ours does.
         "spark.sql.warehouse.dir": str(warehouse / ".spark"),
         "spark.sql.catalogImplementation": "in-memory",
-        # Queries beside the table job's batches (sql_server.py): each side gets its share, and no result fills the heap.
+        # Queries beside the table job's batches (sql_server.py): each side gets its share.
         "spark.scheduler.mode": "FAIR",
-        "spark.driver.maxResultSize": "128m",
         "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2",
         # Delta splits its own bookkeeping into 50 tasks unless told otherwise.

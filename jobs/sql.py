@@ -15,7 +15,7 @@ from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich import box
 from rich.console import Console
@@ -35,12 +35,12 @@ def run(query: str, settings: Settings, output: Output = "table") -> str:
     return run_in(spark_session(settings), query, settings.warehouse_dir, output)
 
 
-def run_in(spark: SparkSession, query: str, warehouse: Path, output: Output) -> str:
-    """The results of all statements of `query`, one after the other. Raises QueryFailed."""
+def run_in(spark: SparkSession, query: str, warehouse: Path, output: Output, most_bytes: int | None = None) -> str:
+    """The results of all statements of `query`, one after the other. Raises QueryFailed, also for a result over `most_bytes`."""
     parts = list(statements(query))
     if not parts:
         raise QueryFailed('the query is empty; try: sluice sql "SELECT * FROM system.serving.usage_hourly"')
-    return "\n".join(_answer(spark, statement, warehouse, output) for statement in parts)
+    return "\n".join(_answer(spark, statement, warehouse, output, most_bytes) for statement in parts)
 
 
 def statements(query: str) -> Iterator[str]:
@@ -53,16 +53,34 @@ def statements(query: str) -> Iterator[str]:
         start = end + 1
 
 
-def _answer(spark: SparkSession, statement: str, warehouse: Path, output: Output) -> str:
+def _answer(spark: SparkSession, statement: str, warehouse: Path, output: Output, most_bytes: int | None) -> str:
     try:
         rows = spark.sql(statement)
         if not rows.columns:
             return "[]" if output == "json" else ""
         # By position: a result may have the same name twice.
         rows = rows.toDF(*_different(rows.columns))
+        if most_bytes is not None:
+            _refuse_large(rows, most_bytes)
         return _as_json(rows) if output == "json" else _as_text(rows, output)
     except (PySparkException, Py4JJavaError) as exc:
         raise QueryFailed(_explained(exc, warehouse)) from None
+
+
+def _refuse_large(rows: DataFrame, most_bytes: int) -> None:
+    """Spark's own bound counts what is compressed: what fits there can fill the heap when it is read."""
+    size = rows.agg(F.sum(F.octet_length(_json(rows)))).collect()[0][0] or 0
+    if size > most_bytes:
+        mib = 1024 * 1024
+        raise QueryFailed(
+            f"the result has {size / mib:,.0f} MiB, and the table job hands out {most_bytes / mib:,.0f} at most: ask for less, "
+            "or use a session of your own (`from jobs.session import spark_session`)"
+        )
+
+
+def _json(rows: DataFrame) -> Column:
+    columns = [F.col(f"`{name.replace('`', '``')}`") for name in rows.columns]
+    return F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
 
 
 def _different(names: list[str]) -> list[str]:
@@ -70,9 +88,7 @@ def _different(names: list[str]) -> list[str]:
 
 
 def _as_json(rows: DataFrame) -> str:
-    columns = [F.col(f"`{name.replace('`', '``')}`") for name in rows.columns]
-    text = F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
-    return "[" + ",\n ".join(row[0] for row in rows.select(text).collect()) + "]"
+    return "[" + ",\n ".join(row[0] for row in rows.select(_json(rows)).collect()) + "]"
 
 
 def _as_text(rows: DataFrame, output: Output) -> str:

@@ -1,9 +1,9 @@
 """Answers `sluice sql` from inside the table job, whose JVM is warm: a query takes as long as it takes, not ten seconds more.
 
 One session beside the job's own, on loopback. Who may ask is who can read DATA/status/sql.json,
-which holds the port and a key made anew at each start. A result over `spark.driver.maxResultSize` is refused, so that no
-query takes the memory that the job needs; a client that goes away ends its query. Fails by being absent: `sluice sql` then starts its own
-Spark.
+which holds the port and a key made anew at each start. A result over MAX_RESULT_BYTES is refused, a client that goes away ends its
+query. The heap is the job's all the same: a query that needs more of it on its way can end the job, which then starts again where it was.
+Fails by being absent: `sluice sql` then starts its own Spark.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.05
 MAX_QUERY_BYTES = 1024 * 1024
+MAX_RESULT_BYTES = 64 * 1024 * 1024
 
 
 class SqlServer:
@@ -88,7 +89,7 @@ class SqlServer:
             # Its own share of the cores, so that batches get theirs beside the longest query.
             context.setLocalProperty("spark.scheduler.pool", "sql")
             try:
-                answer.update(text=run_in(self._spark, query, self._settings.warehouse_dir, output))
+                answer.update(text=run_in(self._spark, query, self._settings.warehouse_dir, output, MAX_RESULT_BYTES))
                 del answer["error"]
             except QueryFailed as exc:
                 answer["error"] = exc.message

@@ -39,10 +39,16 @@ def apply(settings: Settings, file: Annotated[Path, typer.Argument(help="YAML or
 @with_settings("data", "warehouse")
 def cost(
     settings: Settings,
-    by: Annotated[list[str] | None, typer.Option("--by", help="endpoint, entity, model, user, hour, day, month, or a tag's key")] = None,
-    since: Annotated[datetime | None, typer.Option("--since", help="UTC; 30 days ago unless given")] = None,
-    until: Annotated[datetime | None, typer.Option("--until", help="UTC, the hour not included; now unless given")] = None,
-    reprice: Annotated[bool, typer.Option("--reprice", help="price the period at the present list prices; shows the difference")] = False,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", envvar="SLUICE_BY", help="endpoint, entity, model, user, hour, day, month, or a tag's key")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option("--since", envvar="SLUICE_SINCE", help="UTC; 30 days ago unless given")] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", envvar="SLUICE_UNTIL", help="UTC, the hour not included; now unless given")
+    ] = None,
+    reprice: Annotated[
+        bool, typer.Option("--reprice", envvar="SLUICE_REPRICE", help="price the period at the present list prices; shows the difference")
+    ] = False,
 ) -> None:
     """What the requests of a period cost."""
     from jobs.costs import Costs
