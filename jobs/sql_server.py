@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, Listener, answer_challenge, d
 from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
+from jobs.session import WAREHOUSE
 from jobs.sql import run_in
 from jobs.sql_client import Output, QueryFailed, server_file
 from pipeline.settings import Settings
@@ -36,6 +37,8 @@ class SqlServer:
 
     def __init__(self, settings: Settings, spark: SparkSession) -> None:
         self._settings, self._spark = settings, spark.newSession()
+        # A new session begins with the settings of the JVM's start.
+        self._spark.conf.set(WAREHOUSE, str(settings.warehouse_dir))
         self._key = secrets.token_bytes(32)
         self._listener = Listener(("127.0.0.1", 0), "AF_INET")
         self._stopping = False
