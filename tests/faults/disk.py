@@ -27,7 +27,7 @@ CHAT = {"messages": [{"role": "user", "content": "is there room"}]}
 
 
 class FullDisks(AtMoments):
-    """Each part's disk is full `times` times for FULL_S or longer. `refused`: what the gateway answered meanwhile; `unready`: what /readyz said."""
+    """Each part's disk is full `times` times, for FULL_S at least. `refused`: what was answered meanwhile; `unready`: what /readyz said."""
 
     def __init__(self, stack: Stack, times: int, count: int, seed: int, answered: Callable[[], int]) -> None:
         super().__init__(stack, ["kafka", "tables"] * times, count, answered)
