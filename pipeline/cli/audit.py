@@ -44,7 +44,7 @@ def _show(found: Audit) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ("wanted", "rows", "missing", "waiting", "double", "unexplained")
-    table.add_column("table")
+    table.add_column("table", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
     for one in found.tables:
