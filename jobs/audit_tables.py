@@ -14,8 +14,9 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.delta import DeltaFolder
-from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, TableName
+from jobs.delta import DeltaFolder, tables_in
+from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, TableName, app_id_of
+from jobs.landing import NAME as LANDING
 from jobs.rollup import hourly
 from pipeline.topics import DAY_MS
 
@@ -52,9 +53,7 @@ def audit_tables(
     parts = [F.col("inference_table")[part] for part in ("catalog_name", "schema_name", "table_name_prefix")]
     asked = counting.where(F.col("inference_table").isNotNull()).select(*[p.alias(str(i)) for i, p in enumerate(parts)]).distinct()
     names: set[TableName] = {(row[0], row[1], row[2]) for row in asked.collect()}
-    for log in warehouse.glob(f"*/*/*{REQUESTS}/_delta_log"):
-        catalog, schema, table = log.parent.relative_to(warehouse).parts
-        names.add((catalog, schema, table.removesuffix(REQUESTS)))
+    names |= {(catalog, schema, table.removesuffix(REQUESTS)) for catalog, schema, table in tables_in(warehouse, REQUESTS)}
     compare = _Comparison(spark, warehouse, landing, explained_since_ms)
     for name in sorted(names):
         of_table = counting.where(_same(parts, name))
@@ -83,11 +82,10 @@ def audit_letters(warehouse: Path, spark: SparkSession, records: DataFrame) -> T
 def audit_hours(warehouse: Path, spark: SparkSession) -> int:
     """How many rows of usage_hourly are not those of a recount of endpoint_usage; hours that are still to be counted are left out."""
     usage, hours = (DeltaFolder(spark, warehouse / SYSTEM / "serving" / name) for name in ("endpoint_usage", "usage_hourly"))
-    landing = DeltaFolder(spark, warehouse / SYSTEM / "internal" / "landing")
+    landing = DeltaFolder(spark, warehouse.joinpath(*LANDING))
     if not (usage.exists() and hours.exists() and landing.exists()):
         return 0
-    app_id = f"landing-{landing.table_id()}"
-    counted = hours.transaction(app_id)
+    counted = hours.transaction(app_id_of(landing))
     recount, table = _comparable(hourly(usage.read())), _comparable(hours.read())
     differ = table.exceptAll(recount).union(recount.exceptAll(table))
     late = landing.read().where((F.col("kind") == KIND_RECORD) & F.col("usage_tracking") & (F.col("landing_seq") > counted))
@@ -110,7 +108,7 @@ class _Comparison:
     def __init__(self, spark: SparkSession, warehouse: Path, landing: DeltaFolder, explained_since_ms: int | None) -> None:
         self._spark, self._warehouse, self._landing = spark, warehouse, landing
         self._explained_since_ms = explained_since_ms
-        self._app_id = f"landing-{landing.table_id()}" if landing.exists() else ""
+        self._app_id = app_id_of(landing) if landing.exists() else ""
 
     def table(
         self,
@@ -126,9 +124,7 @@ class _Comparison:
         keys = ["request_id", "finding"]
         if "finding" not in wanted.columns:
             wanted = wanted.withColumn("finding", F.lit(""))
-        asked = wanted.groupBy(*keys).agg(
-            F.count_if("is_read").alias("wanted"), F.count("*").alias("known"), F.min("timestamp_ms").alias("asked_ms")
-        )  # fmt: skip
+        asked = wanted.groupBy(*keys).agg(F.count_if("is_read").alias("wanted"), F.count("*").alias("known"))
         reached = table.transaction(self._app_id) if table.exists() else -1
         if table.exists():
             rows = table.read().select(

@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 from jobs.costs import Costs
-from jobs.delta import DeltaFolder
+from jobs.delta import DeltaFolder, tables_in
 from jobs.schemas import ASSESSMENT, REQUEST_RESPONSE
 
 SERVING = ("system", "serving")
@@ -53,7 +53,7 @@ def run(spark: SparkSession, warehouse: Path, days: int) -> Figures:
     _all(spark, warehouse, "_assessment", _empty(spark, ASSESSMENT)).createOrReplaceTempView("assessments")
     costs.table.read().createOrReplaceTempView("costs")
     tables = {name: _kept(spark, warehouse, name, query, days) for name, query in queries().items()}
-    return Figures(days, tables, len(_folders(warehouse, "_request_response")))
+    return Figures(days, tables, len(tables_in(warehouse, "_request_response")))
 
 
 def queries() -> dict[str, str]:
@@ -74,12 +74,8 @@ def _kept(spark: SparkSession, warehouse: Path, name: str, query: str, days: int
     return [row.asDict() for row in read.select(*times).collect()]
 
 
-def _folders(warehouse: Path, suffix: str) -> list[Path]:
-    return sorted(log.parent for log in warehouse.glob(f"*/*/*{suffix}/_delta_log") if log.parts[-4] != SERVING[0])
-
-
 def _all(spark: SparkSession, warehouse: Path, suffix: str, empty: DataFrame) -> DataFrame:
-    tables = [DeltaFolder(spark, folder).read() for folder in _folders(warehouse, suffix)]
+    tables = [DeltaFolder(spark, warehouse.joinpath(*name)).read() for name in tables_in(warehouse, suffix)]
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), tables, empty)
 
 

@@ -90,6 +90,12 @@ class DeltaFolder:
         return log.update(*defaults)
 
 
+def tables_in(warehouse: Path, suffix: str = "") -> list[tuple[str, str, str]]:
+    """Catalog, schema and table of all tables there whose names end so, in order."""
+    folders = sorted(log.parent for log in warehouse.glob(f"*/*/*{suffix}/_delta_log"))
+    return [(folder.parts[-3], folder.parts[-2], folder.parts[-1]) for folder in folders]
+
+
 def reason(exc: BaseException) -> str:
     """What went wrong, in one line, without a stack and without any row's content."""
     text = str(exc.java_exception.toString()) if isinstance(exc, Py4JJavaError) else str(exc)

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder, reason
 from jobs.entities import Change, ServedEntities, changes
-from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName
+from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName, app_id_of
 from jobs.rollup import HourlyUsage
 from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
 
@@ -65,7 +65,7 @@ class Fanout:
 
     def __init__(self, spark: SparkSession, warehouse: Path, landing: Landing) -> None:
         self._spark, self._warehouse, self.landing = spark, warehouse, landing
-        self._app_id, self._since_ms = f"landing-{landing.table.table_id()}", landing.table.created_ms()
+        self._app_id, self._since_ms = app_id_of(landing.table), landing.table.created_ms()
         self.high = -1
         self.targets: dict[Name, AnyTarget] = {}
         self.work: dict[Name, Work] = {}

@@ -174,6 +174,11 @@ class Landing:
         return copies_among(records, known)
 
 
+def app_id_of(landing: DeltaFolder) -> str:
+    """The name under which tables remember how many of this landing table's batches they hold."""
+    return f"landing-{landing.table_id()}"
+
+
 def copies_among(records: Iterable[Row], known: Iterable[Row]) -> set[Place]:
     """The places of those `records` that are copies: in the log's order, within 24 hours of a record of that id that counts.
 

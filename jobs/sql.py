@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jobs.delta import reason
+from jobs.delta import reason, tables_in
 from jobs.session import spark_session
 from jobs.sql_client import Output, QueryFailed
 from pipeline.settings import Settings
@@ -130,4 +130,4 @@ def _explained(exc: PySparkException | Py4JJavaError, warehouse: Path) -> str:
 
 
 def _known_tables(warehouse: Path) -> list[str]:
-    return sorted(".".join(log.parent.relative_to(warehouse).parts) for log in warehouse.glob("*/*/*/_delta_log"))
+    return [".".join(name) for name in tables_in(warehouse)]

@@ -14,7 +14,8 @@ import typer
 
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
-from pipeline.stack.data_folder import DataFolder
+from pipeline.settings import Settings
+from pipeline.stack.data_folder import DataFolder, StackState
 
 if TYPE_CHECKING:
     import httpx
@@ -73,6 +74,13 @@ class Gateway:
                 raise CommandFailed(
                     f"no gateway answers at {self.host} ({reason}); start one with `sluice up`, or look with `sluice doctor`"
                 ) from None
+
+
+def with_kafka_of(state: StackState | None, settings: Settings) -> Settings:
+    """The settings with the broker of the data folder's stack, unless another was named."""
+    if state is None or "kafka" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"kafka": state.kafka})
 
 
 def explain(answer: httpx.Response) -> str:

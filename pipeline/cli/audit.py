@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.api import with_kafka_of
 from pipeline.cli.terminal import KAFKA_SETTINGS, errors, output, with_settings
 from pipeline.settings import Settings
 
@@ -25,9 +26,7 @@ def audit(
     from jobs.session import spark_session
     from pipeline.stack.data_folder import DataFolder
 
-    state = DataFolder(settings.data).read_state()
-    if state is not None and "kafka" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"kafka": state.kafka})
+    settings = with_kafka_of(DataFolder(settings.data).read_state(), settings)
     with errors.status("starting Spark ...") as status:
         found = auditing.audit(settings, spark_session(settings), lambda what: status.update(f"comparing {what} ..."))
     if as_json:

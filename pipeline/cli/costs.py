@@ -14,12 +14,15 @@ from pipeline.cli.terminal import errors, output, with_settings
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from pyspark.sql import Row
+
     from jobs.costs import Costs
 
 prices = typer.Typer(no_args_is_help=True, help="List prices of models, for each token, from when on.")
 # What costs can be summed by; everything else is the key of a tag.
 COLUMNS = {"endpoint": "endpoint_name", "entity": "served_entity_name", "model": "model", "user": "requester"}
 TIMES = {"hour": "hour", "day": "date(hour)", "month": "date_format(hour, 'yyyy-MM')"}
+FIGURES = ("requests", "input tokens", "output tokens", "unpriced", "cost")
 DAYS_BACK = 30
 
 
@@ -62,30 +65,30 @@ def cost(
         costs = Costs(spark_session(settings), settings.warehouse_dir)
         status.update("pricing ...")
         differences = costs.reprice(start, end) if reprice else []
-        costs.refresh()
-        rows = _sums(costs, by or ["model"], start, end)
+        if not reprice:
+            costs.refresh()
+        names = by or ["model"]
+        rows = _sums(costs, names, start, end)
     if reprice:
         changed = [(str(d.model or "no model"), f"{d.before:f}", f"{d.after:f}", f"{d.after - d.before:+f}") for d in differences]
         _print("priced again", ("model", "before", "after", "difference"), changed, 1)
-    _print(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", (*(by or ["model"]), *FIGURES), rows, len(by or ["model"]))
-    unpriced = sum(int(row[-2].replace(",", "")) for row in rows)
+    cells = [tuple([str(cell or "-") for cell in row[: len(names)]] + [_figure(cell) for cell in row[len(names) :]]) for row in rows]
+    _print(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", (*names, *FIGURES), cells, len(names))
+    unpriced = sum(row.unpriced for row in rows)
     if unpriced:
         output.print(f"{unpriced:,} requests have no price: their costs are in no sum; see `sluice prices apply`", highlight=False)
 
 
-FIGURES = ("requests", "input tokens", "output tokens", "unpriced", "cost")
-
-
-def _sums(costs: Costs, by: list[str], start: datetime, end: datetime) -> list[tuple[str, ...]]:
+def _sums(costs: Costs, by: list[str], start: datetime, end: datetime) -> list[Row]:
+    """One row for each value of what is asked by: these values, then FIGURES."""
     from pyspark.sql import functions as F
 
     rows = costs.table.read().where((F.col("hour") >= F.lit(start)) & (F.col("hour") < F.lit(end)))
     keys = [F.expr(TIMES[name]) if name in TIMES else F.col(COLUMNS[name]) if name in COLUMNS else F.col("tags")[name] for name in by]
     sums = rows.groupBy(*[key.cast("string").alias(str(i)) for i, key in enumerate(keys)]).agg(
-        *[F.sum(name) for name in ("requests", "input_tokens", "output_tokens", "unpriced_requests")], F.sum("cost")
+        F.sum("requests"), F.sum("input_tokens"), F.sum("output_tokens"), F.sum("unpriced_requests").alias("unpriced"), F.sum("cost")
     )  # fmt: skip
-    found = sums.orderBy(*[str(i) for i in range(len(by))]).collect()
-    return [tuple([str(cell or "-") for cell in row[: len(by)]] + [_figure(cell) for cell in row[len(by) :]]) for row in found]
+    return sums.orderBy(*[str(i) for i in range(len(by))]).collect()
 
 
 def _figure(cell: Any) -> str:

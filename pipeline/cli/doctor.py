@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from pipeline.cli.api import with_kafka_of
 from pipeline.cli.terminal import KAFKA_SETTINGS, errors, output, with_settings
 from pipeline.settings import Settings
 from pipeline.stack.data_folder import DataFolder, StackState
@@ -38,8 +39,7 @@ def doctor(settings: Settings) -> None:
     """Say what is wrong with this installation, and what to do about it."""
     folder = DataFolder(settings.data)
     state = folder.read_state()
-    if state is not None and "kafka" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"kafka": state.kafka})
+    settings = with_kafka_of(state, settings)
     findings = [*_machine(), *_files(folder, settings), *_parts(folder, state, settings)]
     with errors.status("asking the broker ..."):
         from pipeline.stack.broker_checks import examine
