@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults browser clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak bench-freshness bench-tables test-faults browser clean need-python need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench-tail: $(VENV)/installed-dev jars ## what slow calls do to the others' late
 
 bench-soak: $(VENV)/installed-dev jars ## 200,000 requests, a restart every 20,000, and the memory of all parts: a quarter of an hour
 	@$(BIN)/python -m tests.bench.soak $(ARGS)
+
+bench-freshness: $(VENV)/installed-dev jars ## from answer to queryable row at 100 requests a second: a quarter of an hour
+	@$(BIN)/python -m tests.bench.freshness $(ARGS)
+
+bench-tables: $(VENV)/installed-dev jars ## the table job alone, with small tables and with a million rows: a quarter of an hour
+	@$(BIN)/python -m tests.bench.tables $(ARGS)
 
 test-faults: $(VENV)/installed-dev jars ## the fault suite: load while processes die, stop, come and go, then all tests of the fault matrix
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -7,8 +7,10 @@ its callers. Fails with whatever Spark raises; `reason` turns that into one line
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
@@ -47,13 +49,32 @@ class DeltaFolder:
         """The table's newest state."""
         return self.spark.read.format("delta").load(str(self.path))
 
-    def append(self, rows: DataFrame, app_id: str, version: int) -> None:
-        """Add rows in one commit; a commit of the same `app_id` at this `version` or a later one is done already and skipped."""
-        self._writer(rows, "append", app_id, version).save(str(self.path))
+    def append(self, rows: DataFrame, app_id: str, version: int) -> list[str]:
+        """Add rows in one commit which says that `app_id` has reached `version`; the new files' paths.
+
+        Whether it has reached it before is the caller's to know: Delta's own writer asks in every commit, and takes longer for that (it
+        makes up the table's whole state) than for the rest.
+        """
+        jvm: Any = self.spark.sparkContext._jvm
+        delta = jvm.org.apache.spark.sql.delta
+        jvm.org.apache.spark.sql.SparkSession.setActiveSession(rows._jdf.sparkSession())
+        transaction = self._log().startTransaction()
+        files = transaction.writeFiles(rows._jdf)
+        reached = delta.actions.SetTransaction(app_id, version, jvm.scala.Some(int(time.time() * 1000)))
+        appended = jvm.org.apache.spark.sql.streaming.OutputMode.Append()
+        # What Delta's own streaming sink says of its commits.
+        operation = getattr(delta, "DeltaOperations$StreamingUpdate")(appended, app_id, version, jvm.scala.Option.empty())
+        transaction.commit(files.appended(reached), operation)
+        paths = (files.apply(i).path() for i in range(files.size()))
+        return [str(self.path / unquote(path)) for path in paths]
 
     def replace(self, rows: DataFrame, where: str, app_id: str, version: int) -> None:
-        """Put `rows` in the place of all rows `where` holds for, in one commit, with the same rule of skipping."""
-        self._writer(rows, "overwrite", app_id, version).option("replaceWhere", where).save(str(self.path))
+        """Put `rows` in the place of all rows `where` holds for, in one commit.
+
+        A commit of the same `app_id` at this `version` or a later one is done already and skipped.
+        """
+        writer = rows.write.format("delta").mode("overwrite").option("txnAppId", app_id).option("txnVersion", version)
+        writer.option("replaceWhere", where).save(str(self.path))
 
     def version(self) -> int:
         """The newest commit's number."""
@@ -80,12 +101,12 @@ class DeltaFolder:
         """Remove files that no version within the table's own retention needs."""
         DeltaTable.forPath(self.spark, str(self.path)).vacuum()
 
-    def _writer(self, rows: DataFrame, mode: str, app_id: str, version: int) -> Any:
-        return rows.write.format("delta").mode(mode).option("txnAppId", app_id).option("txnVersion", version)
+    def _log(self) -> Any:
+        jvm: Any = self.spark.sparkContext._jvm
+        return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, str(self.path))
 
     def _snapshot(self) -> Any:
-        jvm: Any = self.spark.sparkContext._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, str(self.path))
+        log = self._log()
         defaults = [getattr(log, f"update$default${i}")() for i in (1, 2, 3)]
         return log.update(*defaults)
 

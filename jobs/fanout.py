@@ -22,6 +22,7 @@ from jobs.delta import DeltaFolder, reason
 from jobs.entities import Change, ServedEntities, changes
 from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName, app_id_of
 from jobs.rollup import HourlyUsage
+from jobs.schemas import LANDING
 from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 THREADS = 4
 ROLLUP_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+# How long a batch's files are known by name; well below the hour after which upkeep may remove them.
+REMEMBERED_S = 600.0
 
 
 class AnyTarget(Protocol):
@@ -71,6 +74,9 @@ class Fanout:
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
         self._rolled_up_s = 0.0
+        # The files of every batch that has landed after this one, and since when they are known.
+        self._files_after = landing.table.version()
+        self._files: dict[int, tuple[float, list[str]]] = {}
         self._usage = self._target(("system", "serving", "endpoint_usage"), usage_shape())
         self._hourly = HourlyUsage(spark, self._usage, self._app_id)
         self._letters = self._target(("system", "serving", "dead_letters"), dead_letters_shape())
@@ -81,6 +87,7 @@ class Fanout:
     def add(self, landed: Landed) -> None:
         """Take note of a batch that has landed."""
         self.high, before = max(self.high, landed.seq), landed.seq - 1
+        self._files[landed.seq] = (time.monotonic(), landed.files)
         for table, span in landed.tables.items():
             self._want(self._of_endpoint(table, "request_response"), span, before)
         for table, span in landed.assessed.items():
@@ -120,7 +127,7 @@ class Fanout:
         due = [name for name, work in self.work.items() if work.due_s <= now and (name != self._hourly.name or self._rollup_due(now, idle))]
         if not due:
             return False
-        landing, high = self.landing.table.read(), self.high
+        landing, high = self._landed(due), self.high
         with ThreadPoolExecutor(THREADS, thread_name_prefix="table") as pool:
             results = list(pool.map(lambda name: self._write(self.targets[name], landing, high), due))
         if self._hourly.name in due:
@@ -142,6 +149,22 @@ class Fanout:
             return None
         except Exception as exc:
             return exc
+
+    def _landed(self, due: list[Name]) -> DataFrame:
+        """All landed rows that these targets want, and perhaps more.
+
+        From the files of the newest batches alone where they are known: Delta's search for them takes longer than reading them.
+        """
+        for seq, (since_s, _) in list(self._files.items()):
+            if time.monotonic() - since_s > REMEMBERED_S:
+                self._files_after = max(self._files_after, seq)
+                del self._files[seq]
+        readers = [self.work[name] for name in due if name != self._hourly.name]
+        after = min((work.after for work in readers if work.span or work is self.work.get(self._entities.name)), default=-1)
+        paths = [path for seq, (_, files) in self._files.items() if seq > after for path in files]
+        if after < self._files_after or not paths:
+            return self.landing.table.read()
+        return self._spark.read.schema(LANDING).parquet(*paths)
 
     def _settle(self, target: AnyTarget, error: BaseException | None) -> None:
         work = self.work[target.name]

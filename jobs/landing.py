@@ -77,6 +77,7 @@ class Landed:
     """What a batch put into the landing table, as far as the spreading must know. Keys of `tables`: catalog, schema, prefix."""
 
     seq: int
+    files: list[str] = field(default_factory=list)
     rows: int = 0
     tables: dict[TableName, Span] = field(default_factory=dict)
     assessed: dict[TableName, Span] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Landing:
         bad = {_place(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row.raw))}
         rows = _with_reasons(session, _without(session, batch, copies), bad)
         rows = rows.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*[F.col(f.name) for f in LANDING.fields])
-        self.table.append(rows.coalesce(1 if len(facts) < 2_000 else 2), app_id, batch_id)
+        landed.files = self.table.append(rows.coalesce(1 if len(facts) < 2_000 else 2), app_id, batch_id)
         for row in facts:
             place = _place(row)
             if place in bad:

@@ -51,7 +51,8 @@ class HourlyUsage:
         self.ensure()
         if span is not None and span.hours:
             where = hours_sql(span.hours)
-            rows = hourly(self._usage.table.read()).where(where)
+            # Both: by times Delta leaves out the files of other hours, which it can't by what is computed from times.
+            rows = hourly(self._usage.table.read().where(times_sql(span.hours))).where(where)
             self.table.replace(rows.coalesce(1), where, self._app_id, high)
         self._reached = high
 
@@ -76,10 +77,17 @@ def hourly(usage: DataFrame) -> DataFrame:
 
 def hours_sql(hours: set[int]) -> str:
     """Which rows lie in these epoch hours, as SQL; all between the first and the last where they are more than MAX_LISTED_HOURS."""
-
-    def literal(hour: int) -> str:
-        return f"TIMESTAMP '{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%d %H:%M:%S}'"
-
     if len(hours) > MAX_LISTED_HOURS:
-        return f"hour >= {literal(min(hours))} AND hour <= {literal(max(hours))}"
-    return f"hour IN ({', '.join(literal(h) for h in sorted(hours))})"
+        return f"hour >= {_literal(min(hours))} AND hour <= {_literal(max(hours))}"
+    return f"hour IN ({', '.join(_literal(h) for h in sorted(hours))})"
+
+
+def times_sql(hours: set[int]) -> str:
+    """The same of rows of `endpoint_usage`."""
+    listed = sorted(hours)
+    ranges = [(listed[0], listed[-1])] if len(listed) > MAX_LISTED_HOURS else [(hour, hour) for hour in listed]
+    return " OR ".join(f"(request_time >= {_literal(low)} AND request_time < {_literal(high + 1)})" for low, high in ranges)
+
+
+def _literal(hour: int) -> str:
+    return f"TIMESTAMP '{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%d %H:%M:%S}'"

@@ -50,6 +50,8 @@ class Target:
         self.name, self.shape, self._app_id, self._since_ms = name, shape, app_id, since_ms
         self.table = DeltaFolder(spark, warehouse.joinpath(*name))
         self._reached: int | None = None
+        # A write that failed may have been committed all the same: the table must say.
+        self._unsure = False
         self._only_ours: bool | None = None
 
     @property
@@ -71,10 +73,15 @@ class Target:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Add the rows that landed after batch `after` up to `high`, which lie within `span` (None: there are none)."""
         self.ensure()
-        if span is not None:
+        if self._unsure:
+            self._reached = self.table.transaction(self._app_id)
+            after, self._unsure = max(after, self._reached), False
+        if span is not None and after < high:
+            self._unsure = True
             landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
             rows = self.shape.project(landed)
             self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
+            self._unsure = False
         self._reached = high
 
     def _is_new(self, span: Span) -> bool:

@@ -15,15 +15,18 @@ from pyspark.sql import functions as F
 from jobs.delta import DeltaFolder, reason
 from jobs.fanout import Fanout
 from jobs.landing import KIND_ENDPOINT
-from pipeline.topics import DAY_MS, HOUR_MS
+from pipeline.topics import DAY_MS
 
 log = logging.getLogger(__name__)
 
-# Each commit adds a file or two. Compaction waits for a quiet moment, but not for ever.
-COMMITS_WHEN_IDLE, COMMITS_AT_MOST = 60, 400
+# Each commit adds a file or two, and a busy table gets 900 an hour, of which a tenth may be left. Compaction waits for a quiet moment, but
+# not for ever.
+COMMITS_WHEN_IDLE, COMMITS_AT_MOST = 20, 30
 # Twice the day within which a repeated request must be known.
 LANDING_KEEP_MS = 2 * DAY_MS
 VACUUM_EVERY_S = {True: 3_600.0, False: 24 * 3_600.0}
+# How long after the last time the landing table is emptied: once nothing is under way, or under steady load too.
+EMPTY_WHEN_IDLE_S, EMPTY_AT_LAST_S = 3_600.0, 3 * 3_600.0
 
 
 class Upkeep:
@@ -46,7 +49,7 @@ class Upkeep:
         if self._landing.version() - self._landing_version >= at_most:
             self._tidy(self._landing)
             self._landing_version = self._landing.version()
-        elif idle and time.monotonic() - self._emptied_s > HOUR_MS / 1000:
+        elif time.monotonic() - self._emptied_s > (EMPTY_WHEN_IDLE_S if idle else EMPTY_AT_LAST_S):
             self._emptied_s = time.monotonic()
             self._attempt("empty", self._landing, self.empty_landing)
         return None

@@ -41,3 +41,10 @@ def test_new_ids_are_seldom_taken_for_landed_ones():
     ids.load((f"landed-{number}", 0) for number in range(20_000))
     assert all(ids.may_hold(f"landed-{number}", DAY_MS) for number in range(20_000))
     assert sum(ids.may_hold(f"new-{number}", DAY_MS) for number in range(20_000)) < 100
+
+
+def test_with_many_ids_landed_new_ones_are_taken_for_them_no_more_often(monkeypatch):
+    monkeypatch.setattr(recent_ids, "ITEMS", 500)
+    ids = RecentIds()
+    ids.load((f"landed-{number}", 0) for number in range(50_000))
+    assert sum(ids.may_hold(f"new-{number}", DAY_MS) for number in range(20_000)) < 20

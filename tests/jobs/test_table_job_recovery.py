@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -168,7 +169,10 @@ def test_the_landing_table_forgets_after_two_days_what_is_in_every_table(job: Ru
     properties = job.spark.sql("SHOW TBLPROPERTIES system.internal.landing").collect()
     assert ("delta.deletedFileRetentionDuration", "interval 1 hours") in [(row[0], row[1]) for row in properties]
     job.settle()
-    job.run._upkeep.empty_landing()
+    # Where batches never stop coming, it is done too.
+    monkeypatch.setattr(upkeep, "EMPTY_AT_LAST_S", 0.0)
+    monkeypatch.setattr(upkeep, "COMMITS_AT_MOST", 1_000_000)
+    job.run._upkeep.run(idle=False)
     assert landed() == ["kept-young"]
     assert ids(job.rows("kept.logs.a_request_response")) == ["kept-old", "kept-young"]
     assert ids(job.rows("kept.logs.b_request_response")) == ["kept-waiting"]
@@ -192,6 +196,47 @@ def test_small_files_are_joined_and_no_row_changes(job: RunningJob, monkeypatch:
     job.until(lambda: job.run.fanout.commits[name] == 0)
     assert live() == 1
     assert ids(job.rows("files.logs.a_request_response")) == ["files-0", "files-1", "files-2"]
+    # Where batches never stop coming, it is done all the same.
+    job.produce([record(table, request_id="files-3")])
+    job.settle()
+    assert live() == 2
+    monkeypatch.setattr(upkeep, "COMMITS_AT_MOST", 1)
+    job.run.fanout.commits = {name: job.run.fanout.commits[name]}
+    job.run._upkeep.run(idle=False)
+    assert live() == 1
+    assert len(job.rows("files.logs.a_request_response")) == 4
+
+
+def test_a_commit_that_was_taken_for_failed_is_not_written_again(job: RunningJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ("unsure", "logs", "a")
+    job.produce([record(table, request_id="unsure-1")])
+    job.settle()
+    folder = job.run.fanout.targets["unsure", "logs", "a_request_response"].table
+    append, failures = folder.append, iter([True])
+
+    def failing(*args: Any) -> list[str]:
+        files = append(*args)
+        if next(failures, False):
+            raise OSError("after the commit")
+        return files
+
+    monkeypatch.setattr(folder, "append", failing)
+    job.produce([record(table, request_id="unsure-2")])
+    job.settle()
+    assert next(failures, None) is None
+    assert ids(job.rows("unsure.logs.a_request_response")) == ["unsure-1", "unsure-2"]
+
+
+def test_what_landed_long_ago_is_found_though_its_files_are_known_no_more(job: RunningJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ("late", "logs", "a")
+    with obstacle(job.warehouse / "late" / "logs" / "a_request_response"):
+        job.produce([record(table, request_id="late-1")])
+        job.land()
+        job.until(lambda: any(w.tries for w in job.run.fanout.work.values()))
+        monkeypatch.setattr(fanout, "REMEMBERED_S", 0.0)
+    job.produce([record(table, request_id="late-2")])
+    job.settle()
+    assert ids(job.rows("late.logs.a_request_response")) == ["late-1", "late-2"]
 
 
 def test_a_landing_table_that_can_not_be_written_ends_the_job_which_goes_on_after_the_repair(job: RunningJob) -> None:
