@@ -61,7 +61,10 @@ class Work:
 
 
 class Fanout:
-    """All targets and what each has still to write. Used by one thread; the writes themselves run side by side."""
+    """All targets and what each has still to write. Used by one thread; the writes themselves run side by side.
+
+    `rollups`: how often usage_hourly has been written.
+    """
 
     def __init__(self, spark: SparkSession, warehouse: Path, landing: Landing) -> None:
         self._spark, self._warehouse, self.landing = spark, warehouse, landing
@@ -70,6 +73,7 @@ class Fanout:
         self.targets: dict[Name, AnyTarget] = {}
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
+        self.rollups = 0
         self._rolled_up_s = 0.0
         self._usage = self._target(("system", "serving", "endpoint_usage"), usage_shape())
         self._hourly = HourlyUsage(spark, self._usage, self._app_id)
@@ -152,6 +156,7 @@ class Fanout:
             self.commits[target.name] = self.commits.get(target.name, 0) + (work.span is not None)
             if target is self._usage and work.span:
                 self._want(self._hourly, work.span)
+            self.rollups += target is self._hourly and work.span is not None
             return
         told, work.error = work.error, reason(error)
         work.tries += 1
