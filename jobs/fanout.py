@@ -64,7 +64,10 @@ class Work:
 
 
 class Fanout:
-    """All targets and what each has still to write. Used by one thread; the writes themselves run side by side."""
+    """All targets and what each has still to write. Used by one thread; the writes themselves run side by side.
+
+    `rollups`: how often usage_hourly has been written.
+    """
 
     def __init__(self, spark: SparkSession, warehouse: Path, landing: Landing) -> None:
         self._spark, self._warehouse, self.landing = spark, warehouse, landing
@@ -73,6 +76,7 @@ class Fanout:
         self.targets: dict[Name, AnyTarget] = {}
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
+        self.rollups = 0
         self._rolled_up_s = 0.0
         # The files of every batch that has landed after this one, and since when they are known.
         self._files_after = landing.table.version()
@@ -175,6 +179,7 @@ class Fanout:
             self.commits[target.name] = self.commits.get(target.name, 0) + (work.span is not None)
             if target is self._usage and work.span:
                 self._want(self._hourly, work.span)
+            self.rollups += target is self._hourly and work.span is not None
             return
         told, work.error = work.error, reason(error)
         work.tries += 1

@@ -1,11 +1,11 @@
 """What `sluice doctor` reads about the table job: one small JSON file, replaced whole each time.
 
     {"updated_ms", "pid", "landed_seq", "last_batch": {"batch_id", "rows", "took_ms", "at_ms"} | null, "kafka_records_behind": int | null,
-     "last_error": str | null,
+     "last_error": str | null, "alerts_problem": str | null,
      "targets": {"catalog.schema.table": {"path", "reached_seq", "lag_batches", "error", "error_since_ms"}}}
 
 `lag_batches` counts landed batches that the table has not taken over yet; 0 for a healthy one. `last_error` is what ended
-the job. Nothing here decides anything.
+the job, `alerts_problem` what is wrong with the alerts at present. Nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ def status_file(data: Path) -> Path:
 
 
 def write_status(
-    data: Path, fanout: Fanout, last_batch: dict[str, int] | None, records_behind: int | None, last_error: str | None = None
+    data: Path,
+    fanout: Fanout,
+    last_batch: dict[str, int] | None,
+    records_behind: int | None,
+    last_error: str | None = None,
+    alerts_problem: str | None = None,
 ) -> None:
     """Put the present state in the file's place."""
     state: dict[str, Any] = {
@@ -35,6 +40,7 @@ def write_status(
         "last_batch": last_batch,
         "kafka_records_behind": records_behind,
         "last_error": last_error,
+        "alerts_problem": alerts_problem,
         "targets": {},
     }
     for name, target in sorted(fanout.targets.items()):

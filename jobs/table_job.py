@@ -26,6 +26,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from jobs.alert_rules import RulesFile
+from jobs.alerts import Alerts
 from jobs.delta import reason
 from jobs.fanout import Fanout
 from jobs.landing import NAME as LANDING
@@ -74,6 +76,10 @@ class TableJob:
         self._told_s = 0.0
         self._landed_s = 0.0
         self.query = self._start(checkpoint)
+        self.alerts: Alerts | None = None
+        if settings.alerts:
+            self.alerts = Alerts(settings, spark, RulesFile(settings.alerts), lambda: self.fanout.rollups)
+            self.alerts.start()
 
     def step(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for a batch to land, then spread what has. Raises TableJobFailed where the job can't go on."""
@@ -105,6 +111,8 @@ class TableJob:
 
     def stop(self) -> None:
         """Let the batch under way finish, stop the query, and spread what has landed."""
+        if self.alerts:
+            self.alerts.stop()
         finished = self._in_batch.acquire(timeout=STOP_WAIT_S)
         try:
             self.query.stop()
@@ -124,7 +132,8 @@ class TableJob:
 
     def _tell(self) -> None:
         self._told_s = time.monotonic()
-        write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind(), self._last_error)
+        problem = self.alerts.problem if self.alerts else None
+        write_status(self._settings.data, self.fanout, self._last_batch, self._records_behind(), self._last_error, problem)
 
     def _start(self, checkpoint: Path) -> StreamingQuery:
         source = self._spark.readStream.format("kafka").options(**spark_options(self._settings))
@@ -162,7 +171,8 @@ class TableJob:
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then stop cleanly. Raises SluiceError where it can't start or go on."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("py4j", "aiokafka", "kafka"):
+    # httpx would log the webhook's address, which may be a secret.
+    for noisy in ("py4j", "aiokafka", "kafka", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     stopping = threading.Event()
     _on_signals(stopping)

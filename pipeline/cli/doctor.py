@@ -144,6 +144,8 @@ def _table_job(folder: DataFolder, state: StackState | None) -> Iterator[Finding
         yield Finding("bad", f"the table job was last heard of {age_s:.0f} s ago; see {log}")
     if behind > MUCH_BEHIND:
         yield Finding("hint", f"the table job is {behind} records behind; it catches up by itself, and nothing is lost for seven days")
+    if status.get("alerts_problem"):
+        yield Finding("bad", f"alerts: {status['alerts_problem']}")
     failing = {name: told["error"] for name, told in targets.items() if told.get("error")}
     for name, error in sorted(failing.items()):
         yield Finding("bad", f"table {name} can't be written, its rows wait: {error}")

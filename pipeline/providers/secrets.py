@@ -53,7 +53,7 @@ def resolve(reference: str, settings: Settings) -> Secret:
         folder = settings.secrets or "DIR"
         raise SecretMissing(
             f"secret {reference} is not there; set the variable {variable(scope, key)}, or write the file {folder}/{scope}/{key} "
-            "(--secrets DIR), on every worker"
+            "(--secrets DIR), for every worker, and for the table job where a webhook needs it"
         )
     if not _FIT_FOR_HEADER.fullmatch(value):
         raise SecretMissing(

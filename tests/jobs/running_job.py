@@ -41,6 +41,8 @@ class RunningJob:
     def crash(self) -> None:
         """The run ends at once: what has landed is not spread any more."""
         if self.table_job is not None:
+            if self.table_job.alerts:
+                self.table_job.alerts.stop()
             self.table_job.query.stop()
             self.table_job = None
 

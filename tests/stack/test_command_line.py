@@ -154,11 +154,13 @@ def test_the_doctor_reports_the_table_jobs_own_words(tmp_path: Path) -> None:
     status = {
         "updated_ms": 1,
         "kafka_records_behind": 7,
+        "alerts_problem": "the webhook is away",
         "targets": {"main.llm.a_request_response": bad, "system.serving.endpoint_usage": good},
     }
     (tmp_path / "status" / "tables.json").write_text(json.dumps(status))
     told = sluice("doctor", "--kafka", f"127.0.0.1:{free_port()}", data=folder.path).stdout
     assert "table main.llm.a_request_response can't be written, its rows wait: the disk is full" in told
+    assert "alerts: the webhook is away" in told
     status["targets"] = {"system.serving.endpoint_usage": good}
     (tmp_path / "status" / "tables.json").write_text(json.dumps(status))
     told = sluice("doctor", "--kafka", f"127.0.0.1:{free_port()}", data=folder.path).stdout
