@@ -13,7 +13,7 @@ from typing import Any
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 
@@ -28,12 +28,13 @@ class DeltaFolder:
         return any((self.path / "_delta_log").glob("*.json"))
 
     def create(self, schema: StructType, stats: tuple[str, ...], properties: dict[str, str] | None = None) -> None:
-        """Make the empty table where there is none. `stats`: the columns to keep minima and maxima of (never long texts)."""
+        """Make the empty table where there is none. `stats`: the columns to keep minima and maxima of (never long texts, nor names)."""
         if self.exists():
             return
         self._clear_broken_start()
         builder = DeltaTable.createIfNotExists(self.spark).location(str(self.path)).addColumns(schema)
-        for key, value in {"delta.dataSkippingStatsColumns": ",".join(stats), **(properties or {})}.items():
+        kept = {"delta.dataSkippingStatsColumns": ",".join(stats)} if stats else {"delta.dataSkippingNumIndexedCols": "0"}
+        for key, value in {**kept, **(properties or {})}.items():
             builder = builder.property(key, value)
         builder.execute()
 
@@ -54,6 +55,10 @@ class DeltaFolder:
     def replace(self, rows: DataFrame, where: str, app_id: str, version: int) -> None:
         """Put `rows` in the place of all rows `where` holds for, in one commit, with the same rule of skipping."""
         self._writer(rows, "overwrite", app_id, version).option("replaceWhere", where).save(str(self.path))
+
+    def delete(self, where: Column) -> None:
+        """Delete the rows `where` holds for. It stands in the table's history: no names in it."""
+        DeltaTable.forPath(self.spark, str(self.path)).delete(where)
 
     def version(self) -> int:
         """The newest commit's number."""
