@@ -1,7 +1,8 @@
 """What the records of gateway.records ask for, against the rows of each table: missing, waiting, double, unexplained.
 
 `records` is audit.py's frame: one row for each record that Kafka keeps. Rows and records are compared by their identity and counted;
-nothing is taken from a table's own word for it. Fails with whatever Spark raises.
+nothing is taken from a table's own word for it, but from when on it keeps rows (retention.py): what is older is looked at on neither
+side. Fails with whatever Spark raises.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pyspark.sql import functions as F
 from jobs.delta import DeltaFolder, tables_in
 from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, TableName, app_id_of
 from jobs.landing import NAME as LANDING
-from jobs.rollup import hourly
+from jobs.retention import kept_from_ms
+from jobs.rollup import frozen_before_ms, hourly
 from pipeline.topics import DAY_MS
 
 REQUESTS, ASSESSMENTS = "_request_response", "_assessment"
@@ -69,10 +71,14 @@ def audit_letters(warehouse: Path, spark: SparkSession, records: DataFrame) -> T
     """The dead letters of gateway.records, by their places in Kafka."""
     found = TableAudit("system.serving.dead_letters")
     place = ["topic", "partition", "offset"]
-    wanted = records.where((F.col("kind") == KIND_DEAD_LETTER) & F.col("is_read"))
-    wanted = wanted.select(*[F.col(f"source_{name}").alias(name) for name in place])
     table = DeltaFolder(spark, warehouse.joinpath(*found.name.split(".")))
-    there = table.read().select(*place) if table.exists() else spark.createDataFrame([], "topic string, partition int, offset long")
+    empty = "topic string, partition int, offset long, timestamp_ms long"
+    there = table.read() if table.exists() else spark.createDataFrame([], empty)
+    # Asked after the rows: what they miss has been said by then.
+    kept = F.col("timestamp_ms") >= kept_from_ms(table)
+    there = there.where(kept).select(*place)
+    wanted = records.where((F.col("kind") == KIND_DEAD_LETTER) & F.col("is_read") & kept)
+    wanted = wanted.select(*[F.col(f"source_{name}").alias(name) for name in place])
     found.wanted, found.rows = wanted.count(), there.count()
     found.missing = wanted.join(there, place, "left_anti").count()
     found.double = found.rows - there.distinct().count()
@@ -80,13 +86,15 @@ def audit_letters(warehouse: Path, spark: SparkSession, records: DataFrame) -> T
 
 
 def audit_hours(warehouse: Path, spark: SparkSession) -> int:
-    """How many rows of usage_hourly are not those of a recount of endpoint_usage; hours that are still to be counted are left out."""
+    """How many rows of usage_hourly are not those of a recount of endpoint_usage; hours still to be counted, or frozen, are left out."""
     usage, hours = (DeltaFolder(spark, warehouse / SYSTEM / "serving" / name) for name in ("endpoint_usage", "usage_hourly"))
     landing = DeltaFolder(spark, warehouse.joinpath(*LANDING))
     if not (usage.exists() and hours.exists() and landing.exists()):
         return 0
     counted = hours.transaction(app_id_of(landing))
-    recount, table = _comparable(hourly(usage.read())), _comparable(hours.read())
+    frames = hourly(usage.read()), hours.read()
+    kept = F.unix_millis("hour") >= frozen_before_ms(usage, hours)
+    recount, table = (_comparable(rows.where(kept)) for rows in frames)
     differ = table.exceptAll(recount).union(recount.exceptAll(table))
     late = landing.read().where((F.col("kind") == KIND_RECORD) & F.col("usage_tracking") & (F.col("landing_seq") > counted))
     late = late.select(F.date_trunc("hour", F.timestamp_millis("timestamp_ms")).alias("hour")).distinct()
@@ -124,7 +132,6 @@ class _Comparison:
         keys = ["request_id", "finding"]
         if "finding" not in wanted.columns:
             wanted = wanted.withColumn("finding", F.lit(""))
-        asked = wanted.groupBy(*keys).agg(F.count_if("is_read").alias("wanted"), F.count("*").alias("known"))
         reached = table.transaction(self._app_id) if table.exists() else -1
         if table.exists():
             rows = table.read().select(
@@ -132,9 +139,13 @@ class _Comparison:
             )  # fmt: skip
         else:
             rows = self._spark.createDataFrame([], "request_id string, finding string, ms long")
+        # Asked after the rows: what they miss has been said by then.
+        since_ms = kept_from_ms(table)
+        rows, read = rows.where(F.col("ms") >= since_ms), F.col("is_read") & (F.col("timestamp_ms") >= since_ms)
+        asked = wanted.groupBy(*keys).agg(F.count_if(read).alias("wanted"), F.count("*").alias("known"))
         there = rows.groupBy(*keys).agg(F.count("*").alias("rows"), F.min("ms").alias("first_ms"), F.max("ms").alias("last_ms"))
         both = asked.join(there, keys, "full").fillna(0, ["wanted", "known", "rows"])
-        since_ms = self._explained_since_ms
+        explained_ms = self._explained_since_ms
         judged = both.select(
             "request_id", "wanted", "rows",
             F.greatest(F.col("wanted") - F.col("rows"), F.lit(0)).alias("missing"),
@@ -142,8 +153,8 @@ class _Comparison:
             F.when(F.col("known") > 0, F.greatest(F.col("rows") - F.col("known"), F.lit(0)))
             .when(F.col("last_ms") - F.col("first_ms") < DAY_MS, F.col("rows") - 1)
             .otherwise(0).alias("double"),
-            F.when((F.col("known") == 0) & (F.col("first_ms") >= since_ms), F.col("rows")).otherwise(0).alias("unexplained")
-            if since_ms is not None else F.lit(0).alias("unexplained"),
+            F.when((F.col("known") == 0) & (F.col("first_ms") >= explained_ms), F.col("rows")).otherwise(0).alias("unexplained")
+            if explained_ms is not None else F.lit(0).alias("unexplained"),
         )  # fmt: skip
         sums = judged.agg(*[F.coalesce(F.sum(c), F.lit(0)) for c in ("wanted", "rows", "missing", "double", "unexplained")]).collect()[0]
         found.wanted, found.rows, found.missing, found.double, found.unexplained = (int(n) for n in sums)

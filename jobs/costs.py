@@ -3,13 +3,13 @@
 A request costs its tokens at the price of its model at its time (prices.py); the model is that of its served entity then. Sums are
 exact (Decimal). An hour is priced when its usage is new or has changed, and keeps its price until it is priced again on purpose
 (`reprice`), so that a corrected price changes no reported figure without showing by how much. What has no price costs NULL and
-is counted. One writer at a time: a second one fails with Delta's conflict.
+is counted. Hours whose usage retention has deleted are frozen. One writer at a time: a second one fails with Delta's conflict.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, LongType, MapType, StringType, StructField, StructType, TimestampType
 
 from jobs.delta import DeltaFolder
+from jobs.name_lock import copying_names
 from jobs.prices import list_prices
-from jobs.rollup import HOUR_S, MAX_LISTED_HOURS, hours_sql
+from jobs.rollup import HOUR_S, MAX_LISTED_HOURS, frozen_before_ms, hours_sql
+from jobs.targets import PROPERTIES
 
 NAME = ("system", "serving", "cost_hourly")
 MONEY = DecimalType(38, 12)
@@ -48,16 +50,26 @@ class Costs:
 
     def __init__(self, spark: SparkSession, warehouse: Path) -> None:
         serving = warehouse / "system" / "serving"
+        self._warehouse = warehouse
         self._usage, self._entities = (DeltaFolder(spark, serving / name) for name in ("endpoint_usage", "served_entities"))
         self._prices = list_prices(spark, warehouse)
         self.table = DeltaFolder(spark, warehouse.joinpath(*NAME))
-        self.table.create(COST_HOURLY, ("hour", "endpoint_name", "model"))
+        self.table.create(COST_HOURLY, ("hour", "endpoint_name", "model"), PROPERTIES)
+
+    @property
+    def frozen_before(self) -> datetime:
+        """Hours of before keep their costs: there is no usage any more to price."""
+        return datetime.fromtimestamp(frozen_before_ms(self._usage, self.table) / 1000, UTC)
 
     def refresh(self) -> int:
         """Price the hours whose usage is new or has changed; returns how many these are."""
         if not self._usage.exists():
             return 0
-        used, priced = _totals(self._usage.read()), self._priced()
+        with copying_names(self._warehouse):
+            return self._refresh()
+
+    def _refresh(self) -> int:
+        used, priced = _totals(self._usage.read().where(F.col("request_time") >= F.lit(self.frozen_before))), self._priced()
         both = used.join(priced, "hour", "left")
         changed = F.lit(False)
         for name in ("requests", "input_tokens", "output_tokens"):
@@ -70,9 +82,11 @@ class Costs:
         """Price all hours from `since` to before `until` at today's list prices; what that changed, by model."""
         self.refresh()
         period = self.table.read().where((F.col("hour") >= F.lit(since)) & (F.col("hour") < F.lit(until)))
-        hours = {int(row.epoch) // HOUR_S for row in period.select(F.unix_seconds("hour").alias("epoch")).distinct().collect()}
+        open_hours = period.where(F.col("hour") >= F.lit(self.frozen_before))
+        hours = {int(row.epoch) // HOUR_S for row in open_hours.select(F.unix_seconds("hour").alias("epoch")).distinct().collect()}
         before = _by_model(period)
-        self._price(hours)
+        with copying_names(self._warehouse):
+            self._price(hours)
         after = _by_model(self.table.read().where((F.col("hour") >= F.lit(since)) & (F.col("hour") < F.lit(until))))
         none = Decimal(0)
         models = sorted({*before, *after}, key=str)

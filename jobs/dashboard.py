@@ -27,7 +27,9 @@ from pyspark.sql.types import TimestampType
 
 from jobs.costs import Costs
 from jobs.delta import DeltaFolder, tables_in
+from jobs.name_lock import copying_names
 from jobs.schemas import ASSESSMENT, REQUEST_RESPONSE
+from jobs.targets import PROPERTIES
 
 SERVING = ("system", "serving")
 QUERIES = Path(__file__).parent / "dashboard.sql"
@@ -45,6 +47,11 @@ class Figures:
 
 def run(spark: SparkSession, warehouse: Path, days: int) -> Figures:
     """Compute all figures of the last `days` days, write their tables, and return their rows."""
+    with copying_names(warehouse):
+        return _run(spark, warehouse, days)
+
+
+def _run(spark: SparkSession, warehouse: Path, days: int) -> Figures:
     costs = Costs(spark, warehouse)
     costs.refresh()
     requests = _all(spark, warehouse, "_request_response", _empty(spark, REQUEST_RESPONSE))
@@ -67,6 +74,8 @@ def _kept(spark: SparkSession, warehouse: Path, name: str, query: str, days: int
     table = DeltaFolder(spark, warehouse.joinpath(*SERVING, f"dashboard_{name}"))
     # Put in as text, since a parameter does not get through to Delta's parser.
     rows = spark.sql(query.replace(":days", str(int(days))))
+    # Without statistics: some would be users' names, in the table's log.
+    table.create(rows.schema, (), PROPERTIES)
     rows.coalesce(1).write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(str(table.path))
     read = table.read()
     # As text, in UTC: Python would turn times into the machine's zone.

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 
@@ -30,12 +30,13 @@ class DeltaFolder:
         return any((self.path / "_delta_log").glob("*.json"))
 
     def create(self, schema: StructType, stats: tuple[str, ...], properties: dict[str, str] | None = None) -> None:
-        """Make the empty table where there is none. `stats`: the columns to keep minima and maxima of (never long texts)."""
+        """Make the empty table where there is none. `stats`: the columns to keep minima and maxima of (never long texts, nor names)."""
         if self.exists():
             return
         self._clear_broken_start()
         builder = DeltaTable.createIfNotExists(self.spark).location(str(self.path)).addColumns(schema)
-        for key, value in {"delta.dataSkippingStatsColumns": ",".join(stats), **(properties or {})}.items():
+        kept = {"delta.dataSkippingStatsColumns": ",".join(stats)} if stats else {"delta.dataSkippingNumIndexedCols": "0"}
+        for key, value in {**kept, **(properties or {})}.items():
             builder = builder.property(key, value)
         builder.execute()
 
@@ -75,6 +76,10 @@ class DeltaFolder:
         """
         writer = rows.write.format("delta").mode("overwrite").option("txnAppId", app_id).option("txnVersion", version)
         writer.option("replaceWhere", where).save(str(self.path))
+
+    def delete(self, where: Column) -> None:
+        """Delete the rows `where` holds for. It stands in the table's history: no names in it."""
+        DeltaTable.forPath(self.spark, str(self.path)).delete(where)
 
     def version(self) -> int:
         """The newest commit's number."""

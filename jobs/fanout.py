@@ -104,6 +104,11 @@ class Fanout:
             self._make_tables(changes(self.landing.table.read(), before, landed.seq))
             self._want(self._entities, None, before)
 
+    def forget_files(self) -> None:
+        """What has landed so far was changed since: the table says where it is now."""
+        self._files_after = self.landing.table.version()
+        self._files.clear()
+
     def recover(self) -> None:
         """Find what landed before this process and has not reached its table."""
         if self.landing.table.version() == 0:

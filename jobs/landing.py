@@ -1,8 +1,9 @@
 """The landing table: every batch from Kafka, appended once, before anything is spread over the other tables.
 
 Reads three topics and judges each record (what is unreadable lands as a dead letter, with its bytes and the reason), drops the
-copies of a request that was recorded within the last 24 hours, cuts texts over 1 MiB, and appends the rest in one commit bound to
-checkpoint and batch: a batch that runs again adds nothing. Nothing in a record makes a batch fail.
+copies of a request that was recorded within the last 24 hours, cuts texts over 1 MiB, leaves out what was erased before it came (again),
+and appends the rest in one commit bound to checkpoint and batch: a batch that runs again adds nothing. Nothing in a record makes a
+batch fail.
 
 Who has the landing table has everybody's text: see docs/tables.md for its retention.
 """
@@ -22,6 +23,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
+from jobs.erased_users import ErasedUsers
+from jobs.erasing import erased, without_creator
 from jobs.recent_ids import RecentIds
 from jobs.schemas import LANDING, RECORD, default_of, required_fields, struct_of
 from pipeline.endpoints import TABLE_PART_PATTERN, Endpoint
@@ -112,10 +115,10 @@ def _widen(spans: dict[TableName, Span], table: TableName, span: Span) -> None:
 class Landing:
     """Writes the landing table; one writer at a time. `checkpoint` is the streaming query's, whose identity binds the batches."""
 
-    def __init__(self, spark: SparkSession, warehouse: Path, checkpoint: Path) -> None:
+    def __init__(self, spark: SparkSession, warehouse: Path, checkpoint: Path, erased_users: ErasedUsers) -> None:
         self.table = DeltaFolder(spark, warehouse.joinpath(*NAME))
         self.table.create(LANDING, STATS, PROPERTIES)
-        self._checkpoint = checkpoint
+        self._checkpoint, self._erased_users = checkpoint, erased_users
         self._recent = RecentIds()
         self._recent.load(self.table.read().where(F.col("kind") == KIND_RECORD).select("request_id", "timestamp_ms").toLocalIterator())
         # The batch that has landed last, where this process knows it; where not, the table is asked.
@@ -137,7 +140,7 @@ class Landing:
         session = batch.sparkSession
         copies = self._copies(session, [row for row in facts if row.kind == KIND_RECORD])
         bad = {_place(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row.raw))}
-        rows = _with_reasons(session, _without(session, batch, copies), bad)
+        rows = self._without_erased(session, _with_reasons(session, _without(session, batch, copies), bad), facts, bad)
         rows = rows.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*[F.col(f.name) for f in LANDING.fields])
         landed.files = self.table.append(rows.coalesce(1 if len(facts) < 2_000 else 2), app_id, batch_id)
         for row in facts:
@@ -151,6 +154,18 @@ class Landing:
                     self._recent.add(row.request_id, row.timestamp_ms)
         self._landed = batch_id
         return landed
+
+    def _without_erased(self, session: SparkSession, rows: DataFrame, facts: list[Row], bad: dict[Place, str]) -> DataFrame:
+        users = self._erased_users
+        if any(row.timestamp_ms <= users.newest_until_ms for row in facts):
+            rows = erased(rows, users)
+        configured = [row for row in facts if row.kind == KIND_ENDPOINT and row.raw.value and _place(row) not in bad] if users.all else []
+        values = [(*_place(row), value) for row in configured if (value := without_creator(bytes(row.raw.value), users))]
+        if not values:
+            return rows
+        new = F.broadcast(session.createDataFrame(values, "topic string, partition int, offset long, new_value binary"))
+        joined = rows.join(new, ["topic", "partition", "offset"], "left")
+        return joined.withColumn("value", F.coalesce("new_value", "value")).drop("new_value")
 
     def newest_seq(self) -> int:
         """The number of the newest batch that has landed, -1 for none."""

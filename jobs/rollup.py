@@ -1,6 +1,7 @@
 """`system.serving.usage_hourly`: the hours that new rows touched, aggregated anew from `endpoint_usage` and put in place of the old ones.
 
-Nothing is ever added up in place, so the table always equals a recount, whatever was repeated or came late. Fails as a target does.
+Nothing is ever added up in place, so the table always equals a recount, whatever was repeated or came late. But for hours whose rows
+retention has deleted from either table: they are frozen. Fails as a target does.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder
 from jobs.landing import Span
+from jobs.retention import kept_from_ms
 from jobs.schemas import USAGE_HOURLY
 from jobs.targets import PROPERTIES, Name, Target
+from pipeline.topics import HOUR_MS
 
 HOUR_S = 3_600
 # Beyond this many hours one range is cheaper to say than their list.
@@ -29,6 +32,8 @@ class HourlyUsage:
         self._usage, self._app_id = usage, app_id
         self.table = DeltaFolder(spark, usage.table.path.parent / self.name[2])
         self._reached: int | None = None
+        # As a target's; of both tables the later.
+        self.kept_from_ms: int | None = None
 
     @property
     def label(self) -> str:
@@ -44,17 +49,37 @@ class HourlyUsage:
 
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
-        self.table.create(USAGE_HOURLY, ("hour", "endpoint_name", "served_entity_name", "requester"), PROPERTIES)
+        self.table.create(USAGE_HOURLY, ("hour", "endpoint_name", "served_entity_name"), PROPERTIES)
 
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Count the span's hours anew. `high`: the batch that `endpoint_usage` has reached."""
         self.ensure()
-        if span is not None and span.hours:
-            where = hours_sql(span.hours)
-            # Both: by times Delta leaves out the files of other hours, which it can't by what is computed from times.
-            rows = hourly(self._usage.table.read().where(times_sql(span.hours))).where(where)
+        if self.kept_from_ms is None:
+            self.kept_from_ms = frozen_before_ms(self._usage.table, self.table)
+        hours = {hour for hour in span.hours if hour * HOUR_MS >= self.kept_from_ms} if span else set()
+        if hours:
+            rows, where = counted(self._usage.table, hours)
             self.table.replace(rows.coalesce(1), where, self._app_id, high)
         self._reached = high
+
+
+def frozen_before_ms(usage: DeltaFolder, hours: DeltaFolder) -> int:
+    """Hours of before can't be counted anew: retention has deleted what they are made of, or them (epoch milliseconds)."""
+    return max(kept_from_ms(usage), kept_from_ms(hours))
+
+
+def recount(usage: DeltaFolder, table: DeltaFolder, hours: set[int]) -> None:
+    """Count these epoch hours anew, outside the batches that `write` counts for."""
+    if hours:
+        rows, where = counted(usage, hours)
+        rows.coalesce(1).write.format("delta").mode("overwrite").option("replaceWhere", where).save(str(table.path))
+
+
+def counted(usage: DeltaFolder, hours: set[int]) -> tuple[DataFrame, str]:
+    """The rollup's rows of these epoch hours, and in whose place they come."""
+    where = hours_sql(hours)
+    # Both: by times Delta leaves out the files of other hours, which it can't by what is computed from times.
+    return hourly(usage.read().where(times_sql(hours))).where(where), where
 
 
 def hourly(usage: DataFrame) -> DataFrame:

@@ -1,4 +1,5 @@
-"""Answers `sluice sql` from inside the table job, whose JVM is warm: a query takes as long as it takes, not ten seconds more.
+"""Answers `sluice sql` from inside the table job, whose JVM is warm: a query takes as long as it takes, not ten seconds more. Takes
+`sluice forget` too, which only the tables' one writer can do, and hands it to the job's own thread.
 
 One session beside the job's own, on loopback. Who may ask is who can read DATA/status/sql.json,
 which holds the port and a key made anew at each start. A result over MAX_RESULT_BYTES is refused, a client that goes away ends its
@@ -14,15 +15,21 @@ import os
 import secrets
 import threading
 import uuid
+from collections.abc import Callable
+from dataclasses import asdict
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
+from typing import Any
 
 from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
+from jobs.delta import reason
+from jobs.forget import Forgotten
 from jobs.session import WAREHOUSE
 from jobs.sql import run_in
 from jobs.sql_client import Output, QueryFailed, server_file
+from pipeline.errors import SluiceError
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,8 +42,8 @@ MAX_RESULT_BYTES = 64 * 1024 * 1024
 class SqlServer:
     """`start` after the session is there, `stop` before it ends."""
 
-    def __init__(self, settings: Settings, spark: SparkSession) -> None:
-        self._settings, self._spark = settings, spark.newSession()
+    def __init__(self, settings: Settings, spark: SparkSession, forget: Callable[[str], Forgotten]) -> None:
+        self._settings, self._spark, self._forget = settings, spark.newSession(), forget
         # A new session begins with the settings of the JVM's start.
         self._spark.conf.set(WAREHOUSE, str(settings.warehouse_dir))
         self._key = secrets.token_bytes(32)
@@ -78,9 +85,19 @@ class SqlServer:
                 deliver_challenge(connection, self._key)
                 answer_challenge(connection, self._key)
                 asked = json.loads(connection.recv_bytes(MAX_QUERY_BYTES))
-                connection.send_bytes(json.dumps(self._answer(connection, asked["query"], asked["output"])).encode())
+                answer = self._erase(asked["forget"]) if "forget" in asked else self._answer(connection, asked["query"], asked["output"])
+                connection.send_bytes(json.dumps(answer).encode())
             except (OSError, EOFError, ValueError, KeyError, AuthenticationError) as exc:
                 log.info("a client of the SQL server was refused, or has gone: %r", exc)
+
+    def _erase(self, user: str) -> dict[str, Any]:
+        """What was erased, or why it was not. It goes on where the client goes away."""
+        try:
+            return asdict(self._forget(user))
+        except SluiceError as exc:
+            return {"error": exc.message}
+        except Exception as exc:
+            return {"error": f"the erasure is not finished: {reason(exc)}"}
 
     def _answer(self, connection: Connection, query: str, output: Output) -> dict[str, str]:
         """The text, or what was wrong; the query runs in a thread of its own, so that it can be ended."""

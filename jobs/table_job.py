@@ -29,7 +29,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 from jobs.alert_rules import RulesFile
 from jobs.alerts import Alerts
 from jobs.delta import reason
+from jobs.erased_users import ErasedUsers
 from jobs.fanout import Fanout
+from jobs.forget import Eraser, Forgotten
 from jobs.landing import NAME as LANDING
 from jobs.landing import Landed, Landing, judged
 from jobs.session import spark_session
@@ -62,14 +64,16 @@ class TableJob:
 
     def __init__(self, settings: Settings, spark: SparkSession) -> None:
         self._settings, self._spark = settings, spark
+        self._in_batch = threading.Lock()
         checkpoint = settings.data.resolve() / "checkpoints" / "tables"
         with _landing_usable(settings.warehouse_dir):
-            self.landing = Landing(spark, settings.warehouse_dir, checkpoint)
+            erased_users = ErasedUsers(spark, settings.warehouse_dir, settings.data)
+            self.landing = Landing(spark, settings.warehouse_dir, checkpoint, erased_users)
             self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
             self.fanout.recover()
-            self._upkeep = Upkeep(self.fanout)
+            self.eraser = Eraser(spark, settings, erased_users, self._in_batch)
+            self._upkeep = Upkeep(self.fanout, settings, self.eraser)
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
-        self._in_batch = threading.Lock()
         self._last_batch: dict[str, int] | None = None
         self._batch_error: str | None = None
         self._last_error: str | None = None
@@ -104,6 +108,8 @@ class TableJob:
         # Where rows land one batch after the other, what can wait, waits.
         idle = not self._in_batch.locked() and time.monotonic() - self._landed_s > 2 * self._settings.trigger_s
         wrote = self.fanout.run(idle=idle)
+        if self.eraser.do_asked():
+            self.fanout.forget_files()
         if not wrote:
             self._upkeep.run(idle=idle)
         if wrote or time.monotonic() - self._told_s > STATUS_EVERY_S:
@@ -184,7 +190,7 @@ def main(settings: Settings) -> None:
         _on_signals(stopping)
         try:
             job = TableJob(settings, spark)
-            server = SqlServer(settings, spark)
+            server = SqlServer(settings, spark, job.eraser.ask)
             server.start()
             print(f"SLUICE READY tables {settings.warehouse_dir}", flush=True)
             try:
@@ -195,6 +201,14 @@ def main(settings: Settings) -> None:
                 job.stop()
         finally:
             spark.stop()
+
+
+def forget(settings: Settings, user: str) -> Forgotten:
+    """Erase a user where no table job runs. Raises TableJobFailed where one does, and what `Eraser.forget` raises."""
+    with _alone(settings.warehouse_dir):
+        spark = spark_session(settings)
+        users = ErasedUsers(spark, settings.warehouse_dir, settings.data)
+        return Eraser(spark, settings, users, threading.Lock()).forget(user)
 
 
 def _topics_exist(settings: Settings, stopping: threading.Event) -> bool:

@@ -1,8 +1,8 @@
 """The tables that are filled from the landing table: where each lies, which landed rows it wants, and as which columns.
 
 A target writes what lies between the batch it has reached and a newer one, in one commit which remembers how far it came, and leaves
-out what the table holds already (a new checkpoint reads everything again). Fails with whatever Spark raises; the table job
-then lets the target lag and tries again.
+out what the table holds already (a new checkpoint reads everything again) and what is older than the table keeps (retention.py).
+Fails with whatever Spark raises; the table job then lets the target lag and tries again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from jobs.delta import DeltaFolder
 from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, LAST_MS, Span, TableName
+from jobs.retention import kept_from_ms
 from jobs.schemas import ASSESSMENT, DEAD_LETTERS, ENDPOINT_USAGE, REQUEST_RESPONSE
 from pipeline.topics import DAY_MS, HOUR_MS
 
@@ -53,6 +54,8 @@ class Target:
         # A write that failed may have been committed all the same: the table must say.
         self._unsure = False
         self._only_ours: bool | None = None
+        # Asked of the table once; who deletes rows (upkeep.py) lets it be asked again.
+        self.kept_from_ms: int | None = None
 
     @property
     def label(self) -> str:
@@ -79,6 +82,10 @@ class Target:
         if span is not None and after < high:
             self._unsure = True
             landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
+            if self.kept_from_ms is None:
+                self.kept_from_ms = kept_from_ms(self.table)
+            if span.min_ms < self.kept_from_ms:
+                landed = landed.where(F.col("timestamp_ms") >= self.kept_from_ms)
             rows = self.shape.project(landed)
             self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
             self._unsure = False

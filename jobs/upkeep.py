@@ -1,4 +1,5 @@
-"""Keeps the tables fit, between batches and in the same driver: joins small files, removes old ones, empties the landing table.
+"""Keeps the tables fit, between batches and in the same driver: joins small files, removes old ones, empties the landing table, deletes
+rows that are older than their table keeps them (retention.py), and finishes erasures (forget.py).
 
 The rule is a count of commits and a clock, nothing cleverer. A failure here is logged and tried again later; no row depends on it.
 """
@@ -12,10 +13,15 @@ from collections.abc import Callable
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from jobs.delta import DeltaFolder, reason
+from jobs.delta import DeltaFolder, reason, tables_in
 from jobs.fanout import Fanout
+from jobs.forget import Eraser
 from jobs.landing import KIND_ENDPOINT
-from pipeline.topics import DAY_MS
+from jobs.retention import days_of, keep, rules
+from jobs.rollup import HourlyUsage
+from jobs.targets import Name, Target
+from pipeline.settings import Settings
+from pipeline.topics import DAY_MS, HOUR_MS
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +38,10 @@ EMPTY_WHEN_IDLE_S, EMPTY_AT_LAST_S = 3_600.0, 3 * 3_600.0
 class Upkeep:
     """Remembers when what was last done; used by the thread that spreads."""
 
-    def __init__(self, fanout: Fanout) -> None:
-        self._fanout = fanout
+    def __init__(self, fanout: Fanout, settings: Settings, eraser: Eraser) -> None:
+        self._fanout, self._warehouse, self._rules, self._eraser = fanout, settings.warehouse_dir, rules(settings.retention), eraser
+        self._kept_day, self._to_keep = 0, list[Name]()
+        self._erased_s: float | None = None
         self._landing = fanout.landing.table
         self._landing_version = self._landing.version()
         self._emptied_s = time.monotonic()
@@ -41,6 +49,9 @@ class Upkeep:
 
     def run(self, *, idle: bool) -> None:
         """Do the most urgent thing, if there is one."""
+        if self._keep_next(idle=idle):
+            return None
+        self._erase()
         at_most = COMMITS_WHEN_IDLE if idle else COMMITS_AT_MOST
         for name, commits in self._fanout.commits.items():
             if commits >= at_most and name not in self._fanout.work:
@@ -53,6 +64,40 @@ class Upkeep:
             self._emptied_s = time.monotonic()
             self._attempt("empty", self._landing, self.empty_landing)
         return None
+
+    def _keep_next(self, *, idle: bool) -> bool:
+        """Once a day (UTC), in a quiet moment or within its first hour, each table that a rule is for; one at a time."""
+        now_ms = int(time.time() * 1000)
+        if self._rules and now_ms // DAY_MS != self._kept_day and (idle or now_ms % DAY_MS > HOUR_MS):
+            self._kept_day = now_ms // DAY_MS
+            self._to_keep = [name for name in tables_in(self._warehouse) if days_of(name, self._rules)]
+        if not self._to_keep:
+            return False
+        name = self._to_keep.pop()
+        table = DeltaFolder(self._landing.spark, self._warehouse.joinpath(*name))
+        self._attempt("retention", table, lambda: self._keep(name, table, now_ms))
+        return True
+
+    def _keep(self, name: Name, table: DeltaFolder, now_ms: int) -> None:
+        days = days_of(name, self._rules)
+        assert days is not None
+        keep(table, days, now_ms)
+        for target in self._fanout.targets.values():
+            if isinstance(target, Target | HourlyUsage):
+                target.kept_from_ms = None
+        # What was deleted a day ago goes now.
+        table.vacuum()
+
+    def _erase(self) -> None:
+        """At the start, and every hour: finish the erasures that were cut off, remove the files of those that are a day old."""
+        if self._erased_s is not None and time.monotonic() - self._erased_s < HOUR_MS / 1000:
+            return
+        self._erased_s = time.monotonic()
+        if self._eraser.unfinished:
+            self._attempt("finishing erasures", self._landing, self._eraser.finish)
+            self._fanout.forget_files()
+        if self._eraser.unswept:
+            self._attempt("removing erased files", self._landing, self._eraser.sweep)
 
     def empty_landing(self) -> None:
         """Delete what landed two days ago and is in every table; the newest word on each endpoint stays."""

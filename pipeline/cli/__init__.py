@@ -8,6 +8,7 @@
     audit.py       audit
     costs.py       prices apply, cost
     dashboard.py   dashboard
+    forget.py      forget
     backtest.py    backtest
     doctor.py      doctor
 
@@ -22,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, forget, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -36,6 +37,7 @@ app.command("cost")(costs.cost)
 app.command("dashboard")(dashboard.dashboard)
 app.command("sql")(sql.sql)
 app.command("audit")(audit.audit)
+app.command("forget")(forget.forget)
 app.command("backtest")(backtest.backtest)
 app.command("doctor")(doctor.doctor)
 

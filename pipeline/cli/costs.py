@@ -71,6 +71,8 @@ def cost(
         rows = _sums(costs, names, start, end)
     if reprice:
         changed = [(str(d.model or "no model"), f"{d.before:f}", f"{d.after:f}", f"{d.after - d.before:+f}") for d in differences]
+        if start < costs.frozen_before:
+            output.print(f"hours before {costs.frozen_before:%Y-%m-%d %H:%M} keep their costs: their usage is deleted", highlight=False)
         _print("priced again", ("model", "before", "after", "difference"), changed, 1)
     cells = [tuple([str(cell or "-") for cell in row[: len(names)]] + [_figure(cell) for cell in row[len(names) :]]) for row in rows]
     _print(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", (*names, *FIGURES), cells, len(names))

@@ -21,7 +21,7 @@ WORKER_SETTINGS = (
     "max_provider_bytes", "openai_api_base", "anthropic_api_base", "allow_private_providers", "reply_topics", "deadline_s",
     *GUARDRAIL_SETTINGS,
 )  # fmt: skip
-TABLES_SETTINGS = ("warehouse", "trigger_s", "max_offsets_per_trigger", "alerts", "secrets")
+TABLES_SETTINGS = ("warehouse", "trigger_s", "max_offsets_per_trigger", "retention", "alerts", "secrets")
 TOPIC_SETTINGS = ("kafka_replication_factor", "raw_text_retention_s")
 
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_settings(
-    *KAFKA_SETTINGS, "data", "bind", "port", "warehouse", "secrets", "deadline_s", "trigger_s", "alerts", *GUARDRAIL_SETTINGS,
+    *KAFKA_SETTINGS, "data", "bind", "port", "warehouse", "secrets", "deadline_s", "trigger_s", "retention", "alerts", *GUARDRAIL_SETTINGS,
     *TOPIC_SETTINGS,
 )  # fmt: skip
 def up(

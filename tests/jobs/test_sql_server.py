@@ -31,7 +31,7 @@ def server(job: RunningJob) -> Iterator[Settings]:
     """A server beside the running job, whose tables hold two requests."""
     job.produce([endpoint("asked", TABLE), record(TABLE), record(TABLE)])
     job.settle()
-    running = SqlServer(job.settings, job.spark)
+    running = SqlServer(job.settings, job.spark, job.run.eraser.ask)
     running.start()
     yield job.settings
     running.stop()
