@@ -150,7 +150,7 @@ def _by_group(rule: Rule, figures: Figures) -> dict[tuple[str, int], tuple[int, 
         group = row.endpoint if rule.by == "endpoint" else row.tags.get(rule.by.removeprefix(TAG))
         if group is not None:
             requests[group, row.hour] += row.requests
-            sums[group, row.hour] += {"error_rate": row.errors, "tokens": row.tokens, "cost": row.cost}[rule.metric]
+            sums[group, row.hour] += row.cost if rule.metric == "cost" else row.tokens if rule.metric == "tokens" else row.errors
     return {key: (count, sums[key] / count if rule.metric == "error_rate" else sums[key]) for key, count in requests.items() if count}
 
 
