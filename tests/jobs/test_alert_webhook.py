@@ -24,7 +24,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[WebhookClient]:
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookClient]:
+    # Nobody's proxy gets anything.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     made = WebhookClient(Settings(secrets=tmp_path))
     yield made
     made.close()
@@ -33,8 +35,6 @@ def client(tmp_path: Path) -> Iterator[WebhookClient]:
 def test_secrets_are_filled_in_at_every_call(
     receiver: Receiver, client: WebhookClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody's proxy gets it.
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("SLUICE_SECRET_ALERTS_URL", receiver.url)
     (tmp_path / "alerts").mkdir()
     told = Webhook(url="{{secrets/alerts/url}}", headers={"authorization": "Bearer {{secrets/alerts/token}}", "x-from": "a b"})
