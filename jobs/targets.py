@@ -74,7 +74,8 @@ class Target:
         if span is not None:
             landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
             rows = self.shape.project(landed)
-            self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
+            new = rows if self._is_new(span) else self._missing(rows, span)
+            self.table.append(new.coalesce(landing.sparkSession.sparkContext.defaultParallelism), self._app_id, high)
         self._reached = high
 
     def _is_new(self, span: Span) -> bool:

@@ -6,10 +6,11 @@ a call). Objects are frozen; nothing else keeps settings. Wrong values fail at s
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -68,6 +69,14 @@ class Settings(BaseSettings):
     # --- the table job
     trigger_s: float = Field(4.0, gt=0, description="from the start of one micro-batch to the start of the next, at least")
     max_offsets_per_trigger: int = Field(20_000, gt=0)
+
+    @field_validator("data", "warehouse")
+    @classmethod
+    def _no_address(cls, value: Path | None) -> Path | None:
+        """A path would quietly make a local folder `s3a:` of an address."""
+        if value is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
+            raise ValueError("must be a folder on a file system that this machine mounts, no object store's address (deploy/cluster.md)")
+        return value
 
     @property
     def warehouse_dir(self) -> Path:
