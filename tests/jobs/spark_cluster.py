@@ -62,8 +62,8 @@ class SparkCluster:
 
     def submit_script(self, *words: str, log: str, options: tuple[str, ...]) -> ChildProcess:
         """Run spark-submit with these words after its options."""
-        argv = [str(SPARK_HOME / "bin/spark-submit"), "--executor-memory", "512m", *options, *words]
-        return self._child(argv, f"{log}.log")
+        small = ["--executor-memory", "512m", "--driver-java-options", SMALL_JVM, "--conf", f"spark.executor.extraJavaOptions={SMALL_JVM}"]
+        return self._child([str(SPARK_HOME / "bin/spark-submit"), *small, *options, *words], f"{log}.log")
 
     def log_of(self, command: str) -> str:
         """What a submitted command has printed and logged so far."""

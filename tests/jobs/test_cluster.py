@@ -75,7 +75,7 @@ def tables(settings: Settings, cluster: SparkCluster) -> ChildProcess:
         assert job.exit_code() is None, cluster.log_of("tables")
         return "SLUICE READY tables" in cluster.log_of("tables")
 
-    wait_for(is_ready, 90.0)
+    wait_for(is_ready, 150.0)
     return job
 
 
