@@ -41,6 +41,8 @@ PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 1 hours",
     "delta.checkpointInterval": "20",
 }
+# A batch becomes so many files more, up to one for each core.
+ROWS_OF_A_FILE = 2_000
 MAX_TEXT_BYTES = 1024 * 1024
 LAST_MS = 253_402_300_800_000
 CORRUPT = "_corrupt"
@@ -131,18 +133,19 @@ class Landing:
         if before != batch_id - 1 and self.table.transaction(app_id) >= batch_id:
             log.info("batch %d has landed before; nothing to add", batch_id)
             return None
+        session = batch.sparkSession
+        tasks = session.sparkContext.defaultParallelism
         facts = batch.select(
             "topic", "partition", "offset", "appended_ms", "kind", "request_id", "timestamp_ms", "inference_table", "usage_tracking",
             (F.size("assessments") > 0).alias("assessed"), F.when(F.col("kind") == KIND_ENDPOINT, F.struct("key", "value")).alias("raw"),
-        ).coalesce(2).collect()  # fmt: skip
+        ).coalesce(tasks).collect()  # fmt: skip
         _warn_of_lag(facts)
         landed = Landed(self.table.version() + 1)
-        session = batch.sparkSession
         copies = self._copies(session, [row for row in facts if row.kind == KIND_RECORD])
         bad = {_place(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row.raw))}
         rows = self._without_erased(session, _with_reasons(session, _without(session, batch, copies), bad), facts, bad)
         rows = rows.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*[F.col(f.name) for f in LANDING.fields])
-        landed.files = self.table.append(rows.coalesce(1 if len(facts) < 2_000 else 2), app_id, batch_id)
+        landed.files = self.table.append(rows.coalesce(min(tasks, 1 + len(facts) // ROWS_OF_A_FILE)), app_id, batch_id)
         for row in facts:
             place = _place(row)
             if place in bad:

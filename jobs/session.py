@@ -1,7 +1,8 @@
 """Spark as Sluice uses it: Delta, UTC, little memory, local jars only, and the tables by their three-part names.
 
-Every folder of the warehouse is a catalog of the session, those that appear later too; no service has to run.
-Fails with JavaMissing or JarsUnavailable.
+Every folder of the warehouse is a catalog of the session, those that appear later too; no service has to run. In a program that
+spark-submit has started, what was submitted wins: master, memory, addresses and all settings that change nothing in the tables.
+Fails with JavaMissing or JarsUnavailable, and with SluiceError where spark-submit was not told of the jars.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from pyspark import SparkContext
+from py4j.java_gateway import JavaClass
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from jobs.catalog import catalog_jar
+from pipeline.errors import SluiceError
 from pipeline.settings import Settings
 from pipeline.stack.jars import find_java, spark_jars
 
 # Read by sluice.WarehouseExtension before each query.
 WAREHOUSE = "spark.sluice.warehouse"
+# Options of every JVM. Times are UTC there too; and what Spark logs of its own would tell values from queries.
+UTC = "-Duser.timezone=UTC"
+QUIET = f"-Dlog4j2.configurationFile={(Path(__file__).parent / 'log4j2.properties').as_uri()}"
+EXTENSIONS = "spark.sql.extensions"
 # Micro-batches are many small jobs: compiling code for each costs more than it saves (0.7 instead of 0.9 s an append).
 # So does planning a query anew while it runs.
 MICRO_BATCHES = {
@@ -57,33 +65,63 @@ def spark_session(
 
 
 def _start(warehouse: Path, master: str, driver_memory: str) -> SparkSession:
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python functions run in this environment, which has what they import, unless someone says otherwise.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # pyspark starts Java by JAVA_HOME or the PATH; this makes it the one whose version was looked at.
-    os.environ["JAVA_HOME"] = str(find_java().resolve().parent.parent)
     # pyspark logs every wrong query with the whole Java stack; whoever runs the query gets the exception.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
-    builder = SparkSession.builder.appName("sluice").master(master)
-    for key, value in _configuration(warehouse, driver_memory).items():
+    builder = SparkSession.builder
+    # spark-submit has started the JVM, and tells this process where it listens.
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        configuration = _beside_what_was_submitted(_configuration(warehouse))
+    else:
+        builder = builder.appName("sluice").master(master)
+        configuration = {**_configuration(warehouse), **_on_this_machine(driver_memory)}
+    for key, value in configuration.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
 
-def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
-    classpath = ":".join(str(p) for p in [*spark_jars(), catalog_jar()])
-    log_settings = (Path(__file__).parent / "log4j2.properties").as_uri()
+def _on_this_machine(driver_memory: str) -> dict[str, str]:
+    """What only a JVM of our own has: it runs on this machine alone and is started with these options."""
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # pyspark starts Java by JAVA_HOME or the PATH; this makes it the one whose version was looked at.
+    os.environ["JAVA_HOME"] = str(find_java().resolve().parent.parent)
     return {
-        WAREHOUSE: str(warehouse),
         "spark.driver.memory": driver_memory,
-        "spark.driver.extraClassPath": classpath,
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings} -XX:+UseSerialGC {COMPILE_LATER}",
+        "spark.driver.extraClassPath": ":".join(str(p) for p in [*spark_jars(), catalog_jar()]),
+        "spark.driver.extraJavaOptions": f"{UTC} {QUIET} -XX:+UseSerialGC {COMPILE_LATER}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.default.parallelism": "2",
+    }
+
+
+def _beside_what_was_submitted(ours: dict[str, str]) -> dict[str, str]:
+    """What remains to be said: of what was submitted only that is changed on which the tables' names, places and times depend."""
+    SparkContext._ensure_initialized()
+    jvm: Any = SparkContext._jvm
+    if not isinstance(jvm.sluice.WarehouseExtension, JavaClass):
+        raise SluiceError("spark-submit was not told of Sluice's jars; use: spark-submit --master URL $(python -m jobs.submit) COMMAND")
+    # The driver's JVM runs already.
+    jvm.java.util.TimeZone.setDefault(jvm.java.util.TimeZone.getTimeZone("UTC"))
+    given = dict(SparkConf().getAll())
+    always = {
+        **{key: ours[key] for key in (WAREHOUSE, "spark.sql.session.timeZone")},
+        EXTENSIONS: ",".join([ours[EXTENSIONS], *filter(None, [given.get(EXTENSIONS)])]),
+        "spark.executor.defaultJavaOptions": f"{UTC} {QUIET}",
+        # Our paths are those of a file system that every machine mounts, whatever the cluster's own one is.
+        "spark.hadoop.fs.defaultFS": "file:///",
+    }
+    return {key: value for key, value in ours.items() if key not in given} | always
+
+
+def _configuration(warehouse: Path) -> dict[str, str]:
+    return {
+        WAREHOUSE: str(warehouse),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension,sluice.WarehouseExtension",
+        EXTENSIONS: "io.delta.sql.DeltaSparkSessionExtension,sluice.WarehouseExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # Where a table without a catalog in its name would go; nothing of ours does.
         "spark.sql.warehouse.dir": str(warehouse / ".spark"),
@@ -91,7 +129,6 @@ def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
         # Queries beside the table job's batches (sql_server.py): each side gets its share.
         "spark.scheduler.mode": "FAIR",
         "spark.sql.shuffle.partitions": "2",
-        "spark.default.parallelism": "2",
         # Delta splits its own bookkeeping into 50 tasks unless told otherwise.
         "spark.databricks.delta.snapshotPartitions": "1",
         # Compaction leaves files alone that are big enough, so that none is rewritten again and again.

@@ -87,7 +87,8 @@ class Target:
             if span.min_ms < self.kept_from_ms:
                 landed = landed.where(F.col("timestamp_ms") >= self.kept_from_ms)
             rows = self.shape.project(landed)
-            self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
+            new = rows if self._is_new(span) else self._missing(rows, span)
+            self.table.append(new.coalesce(landing.sparkSession.sparkContext.defaultParallelism), self._app_id, high)
             self._unsure = False
         self._reached = high
 

@@ -6,10 +6,11 @@ a call). Objects are frozen; nothing else keeps settings. Wrong values fail at s
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -73,6 +74,14 @@ class Settings(BaseSettings):
         "", pattern=r"^([\w.*?-]+=[1-9]\d{0,4}(,|$))*$",
         description="days that tables keep rows, TABLE=DAYS[,TABLE=DAYS], e.g. main.logs.*=30; others keep theirs for ever",
     )  # fmt: skip
+
+    @field_validator("data", "warehouse")
+    @classmethod
+    def _no_address(cls, value: Path | None) -> Path | None:
+        """A path would quietly make a local folder `s3a:` of an address."""
+        if value is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
+            raise ValueError("must be a folder on a file system that this machine mounts, no object store's address (deploy/cluster.md)")
+        return value
 
     @property
     def warehouse_dir(self) -> Path:

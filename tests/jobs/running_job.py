@@ -76,19 +76,7 @@ class RunningJob:
 
     def produce(self, messages: Iterable[Message | InferenceRecord | Endpoint], timestamp_ms: int | None = None) -> list[RecordMetadata]:
         """Put them into Kafka in this order; returns where each lies."""
-
-        async def send() -> list[RecordMetadata]:
-            producer = new_producer(self.settings, "test")
-            await producer.start()
-            try:
-                sent = []
-                for topic, key, value in map(message_of, messages):
-                    sent.append(await producer.send_and_wait(topic, value, key=key, timestamp_ms=timestamp_ms))
-                return sent
-            finally:
-                await producer.stop()
-
-        return asyncio.run(send())
+        return produce(self.settings, messages, timestamp_ms)
 
     def rows(self, table: str, where: str = "true") -> Rows:
         """The rows of a table; its folder must be there."""
@@ -99,6 +87,25 @@ class RunningJob:
         """What the job says of itself."""
         told: dict[str, Any] = json.loads((self.settings.data / "status" / "tables.json").read_text())
         return told
+
+
+def produce(
+    settings: Settings, messages: Iterable[Message | InferenceRecord | Endpoint], timestamp_ms: int | None = None
+) -> list[RecordMetadata]:
+    """Put them into Kafka in this order; returns where each lies."""
+
+    async def send() -> list[RecordMetadata]:
+        producer = new_producer(settings, "test")
+        await producer.start()
+        try:
+            sent = []
+            for topic, key, value in map(message_of, messages):
+                sent.append(await producer.send_and_wait(topic, value, key=key, timestamp_ms=timestamp_ms))
+            return sent
+        finally:
+            await producer.stop()
+
+    return asyncio.run(send())
 
 
 def message_of(thing: Message | InferenceRecord | Endpoint) -> Message:

@@ -165,3 +165,10 @@ def test_the_doctor_reports_the_table_jobs_own_words(tmp_path: Path) -> None:
     (tmp_path / "status" / "tables.json").write_text(json.dumps(status))
     told = sluice("doctor", "--kafka", f"127.0.0.1:{free_port()}", data=folder.path).stdout
     assert "good  the table job: 1 tables, 7 records behind" in told
+
+
+def test_an_object_stores_address_is_no_folder() -> None:
+    done = sluice("sql", "SELECT 1", "--warehouse", "s3a://bucket/tables")
+    assert done.returncode == 1
+    assert "must be a folder on a file system that this machine mounts" in done.stderr and "warehouse" in done.stderr
+    assert not Path("s3a:").exists()

@@ -16,7 +16,7 @@ from pipeline.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "deploy/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "deploy").glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 QUERIES = re.findall(r'^sluice sql "([^"]+)"', README, re.MULTILINE)
 TABLES = {"catalog_name": "demo_catalog", "schema_name": "ai", "table_name_prefix": "demo", "enabled": True}
