@@ -114,6 +114,7 @@ class Landing:
     def __init__(self, spark: SparkSession, warehouse: Path, checkpoint: Path) -> None:
         self.table = DeltaFolder(spark, warehouse.joinpath(*NAME))
         self.table.create(LANDING, STATS, PROPERTIES)
+        self.table.widen(LANDING)
         self._checkpoint = checkpoint
         self._recent = RecentIds()
         self._recent.load(self.table.read().where(F.col("kind") == KIND_RECORD).select("request_id", "timestamp_ms").toLocalIterator())

@@ -9,6 +9,7 @@
     costs.py       prices apply, cost
     dashboard.py   dashboard
     backtest.py    backtest
+    replay.py      replay
     doctor.py      doctor
 
 Modules that take long to import (Spark, Faust, Kafka) are imported inside the commands that need them. A command that fails exits
@@ -22,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, replay, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -37,6 +38,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("sql")(sql.sql)
 app.command("audit")(audit.audit)
 app.command("backtest")(backtest.backtest)
+app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
 
 
