@@ -1,8 +1,7 @@
 """`system.serving.replays`: what came of each request that `sluice replay` sent through another endpoint, beside what came of it at first.
 
     rows = logged(spark, warehouse, "main.llm.demo", "status_code = 200", limit=None)      what is to be replayed
-    keep(spark, warehouse, plan, originals and results)                                     one commit, however often it is called
-    pairs(spark, warehouse, replay_id)                                                      the rows, for the figures
+    pairs = keep(spark, warehouse, plan, originals and results)                            one commit, however often it is called
 
 No text is kept here. Both sides are priced at the list prices in force when the replay is kept: a price that has changed meanwhile is no
 difference between two endpoints; what has no price costs NULL. Fails with ReplayFailed where the table or the condition is wrong.
@@ -33,7 +32,7 @@ from pyspark.sql.types import (
 
 from jobs.costs import MONEY
 from jobs.delta import DeltaFolder, reason
-from jobs.prices import list_prices
+from jobs.prices import NAME as PRICES
 from jobs.targets import PROPERTIES
 from pipeline.replay.folder import Plan, ReplayFailed
 from pipeline.replay.records import Original, Result
@@ -96,22 +95,21 @@ def logged(spark: SparkSession, warehouse: Path, table: str, where: str, limit: 
 
 def keep(
     spark: SparkSession, warehouse: Path, plan: Plan, originals: Iterable[Original], results: dict[int, Result], models: dict[str, str]
-) -> None:
-    """Add the replay's rows in one commit; a replay that is kept already adds nothing. `models`: by the endpoint's served entities."""
+) -> list[dict[str, Any]]:
+    """Add the replay's rows in one commit and return them; of a replay that is kept already, those that are there.
+
+    `models`: the model of each of the endpoint's served entities.
+    """
     table = DeltaFolder(spark, warehouse.joinpath(*NAME))
     table.create(REPLAYS, ("replay_id", "replay_of", "replayed_at"), PROPERTIES)
     app_id = f"replay-{plan.replay_id}"
     if table.transaction(app_id) >= 0:
-        return
+        kept = table.read().where(F.col("replay_id") == plan.replay_id).orderBy("original_timestamp_ms", "replay_of")
+        return [row.asDict(recursive=True) for row in kept.collect()]
     prices = _prices(spark, warehouse)
     rows = [_row(plan, original, results[original.place], models, prices) for original in originals]
     table.append(spark.createDataFrame(rows, REPLAYS).coalesce(1), app_id, 0)
-
-
-def pairs(spark: SparkSession, warehouse: Path, replay_id: str) -> list[dict[str, Any]]:
-    """The rows of one replay, in the order of the original requests."""
-    rows = DeltaFolder(spark, warehouse.joinpath(*NAME)).read().where(F.col("replay_id") == replay_id)
-    return [row.asDict(recursive=True) for row in rows.orderBy("original_timestamp_ms", "replay_of").collect()]
+    return [dict(zip(REPLAYS.names, row, strict=True)) for row in rows]
 
 
 def _row(plan: Plan, original: Original, result: Result, models: dict[str, str], prices: Prices) -> tuple[Any, ...]:
@@ -136,10 +134,12 @@ def _cost(prices: Prices, model: str | None, input_tokens: int, output_tokens: i
 
 def _prices(spark: SparkSession, warehouse: Path) -> Prices:
     """What an input and an output token of each model cost now."""
-    both = F.struct("input_token_price", "output_token_price")
-    now = list_prices(spark, warehouse).read().where(F.col("valid_from") <= F.current_timestamp())
-    found = now.groupBy("model").agg(F.max_by(both, "valid_from").alias("price")).collect()
-    return {row.model: (row.price[0], row.price[1]) for row in found}
+    table = DeltaFolder(spark, warehouse.joinpath(*PRICES))
+    if not table.exists():
+        return {}
+    # In Python: sorting a handful of rows there costs a cold Spark seconds.
+    rows = table.read().where(F.col("valid_from") <= F.current_timestamp()).collect()
+    return {row.model: (row.input_token_price, row.output_token_price) for row in sorted(rows, key=lambda row: row.valid_from)}
 
 
 def _models(spark: SparkSession, warehouse: Path) -> dict[tuple[str, str], str]:
@@ -147,5 +147,5 @@ def _models(spark: SparkSession, warehouse: Path) -> dict[tuple[str, str], str]:
     table = DeltaFolder(spark, warehouse / "system" / "serving" / "served_entities")
     if not table.exists():
         return {}
-    newest = table.read().groupBy("endpoint_name", "served_entity_name").agg(F.max_by("entity_name", "change_time").alias("model"))
-    return {(row.endpoint_name, row.served_entity_name): row.model for row in newest.collect()}
+    rows = table.read().select("endpoint_name", "served_entity_name", "entity_name", "change_time").collect()
+    return {(row.endpoint_name, row.served_entity_name): row.entity_name for row in sorted(rows, key=lambda row: row.change_time)}

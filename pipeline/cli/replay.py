@@ -66,7 +66,7 @@ def _chosen(settings: Settings, table: str, where: str, limit: int | None, task:
     from pipeline.replay.preparing import prepared
 
     with errors.status("starting Spark ...") as status:
-        spark = spark_session(settings)
+        spark = spark_session(settings, micro_batches=True)
         status.update("choosing requests ...")
         place = 0
         for row in logged(spark, settings.warehouse_dir, table, where, limit):
@@ -115,19 +115,18 @@ def _send(replay: Replay, gateway: Gateway, rate: float, concurrency: int) -> No
 
 
 def _keep(replay: Replay, replays: Replays, settings: Settings, target: dict[str, Any], out: Path | None) -> None:
-    from jobs.replay import keep, pairs
+    from jobs.replay import keep
     from jobs.replay_page import page
     from jobs.session import spark_session
     from pipeline.replay.figures import figures
 
     with errors.status("starting Spark ...") as status:
-        spark = spark_session(settings)
+        spark = spark_session(settings, micro_batches=True)
         status.update("keeping the results ...")
         entities = target["config"]["served_entities"]
         models = {entity["name"]: entity["external_model"]["name"] for entity in entities if entity.get("external_model")}
         with replays.table():
-            keep(spark, settings.warehouse_dir, replay.plan, replay.originals(), replay.results(), models)
-        rows = pairs(spark, settings.warehouse_dir, replay.plan.replay_id)
+            rows = keep(spark, settings.warehouse_dir, replay.plan, replay.originals(), replay.results(), models)
     found, file = figures(rows), out or replay.page
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

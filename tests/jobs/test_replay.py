@@ -13,7 +13,7 @@ from jobs.delta import DeltaFolder
 from jobs.landing import NAME as LANDING_NAME
 from jobs.landing import PROPERTIES, STATS, Landing
 from jobs.prices import apply_prices, read_prices
-from jobs.replay import full_name, keep, logged, pairs
+from jobs.replay import NAME, full_name, keep, logged
 from jobs.schemas import LANDING
 from pipeline.replay.folder import Plan, ReplayFailed
 from pipeline.replay.records import Result
@@ -39,9 +39,11 @@ def test_a_replay_is_kept_once_with_both_sides_priced_at_todays_prices(job: Runn
     originals = [an_original(place).model_copy(update={"model": DEAR if place < 2 else None}) for place in range(3)]
     failed = Result.model_validate({**a_result(1).model_dump(), "served_entity": None, "input_tokens": 0, "output_tokens": 0})
     results = {0: a_result(0), 1: failed, 2: a_result(2)}
-    for _ in range(2):
-        keep(job.spark, tmp_path, PLAN, originals, results, {"e": CHEAP})
-    found = pairs(job.spark, tmp_path, "one")
+    found = keep(job.spark, tmp_path, PLAN, originals, results, {"e": CHEAP})
+    # Again, as after a kill behind the commit, and at other prices.
+    apply_prices(job.spark, tmp_path, read_prices(prices()[:1], "prices"))
+    again = keep(job.spark, tmp_path, PLAN, originals, results, {"e": CHEAP})
+    assert [{**row, "replayed_at": None} for row in again] == [{**row, "replayed_at": None} for row in found]
     assert [(row["replay_of"], row["request_id"], row["original_model"], row["model"]) for row in found] == [
         ("r0", "new0", DEAR, CHEAP), ("r1", "new1", DEAR, None), ("r2", "new2", None, CHEAP),
     ]  # fmt: skip
@@ -50,7 +52,8 @@ def test_a_replay_is_kept_once_with_both_sides_priced_at_todays_prices(job: Runn
     assert [row["original_cost"] for row in found] == [4 / million, 4 / million, None]
     assert [row["cost"] for row in found] == [2 / million, 0, 2 / million]
     assert found[0]["replayed_at"] is not None and found[0]["similarity"] == 0.5
-    assert pairs(job.spark, tmp_path, "another") == []
+    other = keep(job.spark, tmp_path, PLAN.model_copy(update={"replay_id": "two"}), originals[:1], results, {"e": CHEAP})
+    assert len(other) == 1 and DeltaFolder(job.spark, tmp_path.joinpath(*NAME)).read().count() == 4
 
 
 def test_what_is_replayed_are_the_rows_of_the_condition_the_oldest_first_with_their_models(job: RunningJob) -> None:

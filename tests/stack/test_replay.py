@@ -20,7 +20,7 @@ from jobs.sql_client import QueryFailed, ask
 from pipeline.settings import Settings
 from tests.demo import calls
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 REQUESTS = 500
 SOURCE, TARGET, MODEL = "replay-source", "replay-target", "echo+slow-0.05+replayed"
@@ -58,7 +58,7 @@ async def log_requests(stack: Any) -> Counter[int]:
     return statuses
 
 
-def wait_for(what: str, condition: Any, timeout_s: float = 90.0) -> Any:
+def wait_for(what: str, condition: Any, timeout_s: float = 120.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
@@ -127,7 +127,7 @@ async def test_five_hundred_requests_killed_half_way_and_resumed(stack: Any, tmp
     assert REQUESTS // 2 <= half < REQUESTS - 50
 
     again = subprocess.run(
-        command(stack, "--rate", "100"), env=environment(stack), capture_output=True, text=True, timeout=150, check=False
+        command(stack, "--rate", "100"), env=environment(stack), capture_output=True, text=True, timeout=200, check=False
     )
     assert again.returncode == 0, again.stderr
     assert f"{half} of them are done already" in again.stderr
