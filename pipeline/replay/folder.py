@@ -65,7 +65,7 @@ class Replay:
                 yield Original.model_validate_json(line)
 
     def results(self) -> dict[int, Result]:
-        """What is done, by place. A cut-off last line is removed."""
+        """What is done, by place. A cut-off last line is removed, and one that can't be read does not count."""
         if not self._results.exists():
             return {}
         with self._results.open("r+b") as file:
@@ -73,12 +73,23 @@ class Replay:
             whole = lines.rfind(b"\n") + 1
             if whole < len(lines):
                 file.truncate(whole)
-        return {result.place: result for result in map(Result.model_validate_json, lines[:whole].splitlines())}
+        done = {}
+        for line in lines[:whole].splitlines():
+            with suppress(ValidationError):
+                result = Result.model_validate_json(line)
+                done[result.place] = result
+        return done
 
     def add(self, result: Result) -> None:
-        """Note that one is done, in a single write."""
-        with self._results.open("ab", buffering=0) as file:
-            file.write(result.model_dump_json().encode() + b"\n")
+        """Note that one is done, in a single write. Raises ReplayFailed."""
+        line = result.model_dump_json().encode() + b"\n"
+        try:
+            with self._results.open("ab", buffering=0) as file:
+                whole = file.write(line) == len(line)
+        except OSError:
+            whole = False
+        if not whole:
+            raise ReplayFailed(f"{self._results} can't be written; make room on the disk, then the same command goes on")
 
     def finish(self) -> None:
         """Everything is in the table: the text goes."""

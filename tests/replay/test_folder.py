@@ -51,6 +51,20 @@ def test_a_result_that_a_kill_cut_off_does_not_count_and_the_next_one_is_whole(r
     assert made.results() == {0: a_result(0), 1: a_result(1)}
 
 
+def test_a_full_disk_ends_it_in_plain_words_and_what_it_spoiled_does_not_count(replays):
+    made = replays.new(*OPTIONS, map(an_original, range(3)))
+    made.add(a_result(0))
+    file = made.path / "results.jsonl"
+    spoiled = file.read_bytes()
+    file.unlink()
+    file.symlink_to("/dev/full")
+    with pytest.raises(ReplayFailed, match="make room on the disk"):
+        made.add(a_result(1))
+    file.unlink()
+    file.write_bytes(spoiled + b'{"place": 1, "req\n' + a_result(2).model_dump_json().encode() + b"\n")
+    assert set(made.results()) == {0, 2}
+
+
 def test_one_process_works_on_a_replay_at_a_time(replays):
     made = replays.new(*OPTIONS, map(an_original, range(3)))
     with made.working(), pytest.raises(ReplayFailed, match="another process works on replay"), made.working():
