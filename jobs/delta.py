@@ -16,7 +16,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 
 class DeltaFolder:
@@ -39,6 +39,12 @@ class DeltaFolder:
         for key, value in {**kept, **(properties or {})}.items():
             builder = builder.property(key, value)
         builder.execute()
+
+    def widen(self, schema: StructType) -> None:
+        """Give a table that an earlier version has made the columns that it lacks; in its rows they are NULL."""
+        if not set(schema.names) <= set(self.read().columns):
+            empty = self.spark.createDataFrame([], StructType([StructField(f.name, f.dataType) for f in schema.fields]))
+            empty.write.format("delta").mode("append").option("mergeSchema", "true").save(str(self.path))
 
     def _clear_broken_start(self) -> None:
         """A first commit that broke off (a full disk) leaves a log folder with temporary files, in which Delta 4.4 makes no table."""

@@ -120,6 +120,7 @@ class Landing:
     def __init__(self, spark: SparkSession, warehouse: Path, checkpoint: Path, erased_users: ErasedUsers) -> None:
         self.table = DeltaFolder(spark, warehouse.joinpath(*NAME))
         self.table.create(LANDING, STATS, PROPERTIES)
+        self.table.widen(LANDING)
         self._checkpoint, self._erased_users = checkpoint, erased_users
         self._recent = RecentIds()
         self._recent.load(self.table.read().where(F.col("kind") == KIND_RECORD).select("request_id", "timestamp_ms").toLocalIterator())

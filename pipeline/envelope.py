@@ -40,6 +40,8 @@ class Envelope:
     # Under which id a refusal by `admit` is answered and recorded; empty: the request's own. Under an Idempotency-Key each try has one,
     # so that a repeat which a limit refuses neither takes the place of the request in the tables nor its answer.
     refused_id: str = ""
+    # The logged request that this one is a replay of; empty: it is none. Limits neither count nor refuse a replayed request.
+    replay_of: str = ""
     # What the limits left over, for the answer's x-ratelimit-* headers; set by `admit`.
     rate_limit: dict[str, int] | None = None
 
@@ -78,7 +80,7 @@ def _decode(value: bytes | None) -> Envelope | None:
         envelope = Envelope(**{k: fields[k] for k in _FIELDS if k in fields})
     except (ValueError, TypeError, KeyError):
         return None
-    texts = (envelope.request_id, envelope.endpoint, envelope.user, envelope.reply_to, envelope.refused_id)
+    texts = (envelope.request_id, envelope.endpoint, envelope.user, envelope.reply_to, envelope.refused_id, envelope.replay_of)
     numbers = (envelope.deadline_ms, envelope.appended_ms, envelope.revision, envelope.reply_partition)
     if not all(isinstance(t, str) for t in texts) or not all(type(n) is int for n in numbers):
         return None

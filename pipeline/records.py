@@ -43,6 +43,23 @@ class RequestRecord(BaseModel):
     groups: list[str] | None = None
 
 
+class GuardrailRun(BaseModel):
+    """One guardrail that ran, found something or not. UNCHECKED: its engine failed, and the endpoint lets pass what can't be checked."""
+
+    assessment_type: Literal["KEYWORD", "PII", "SAFETY", "TOPIC"]
+    direction: Literal["input", "output"]
+    result: Literal["PASSED", "BLOCKED", "MASKED", "UNCHECKED"]
+    duration_ms: float
+
+
+class ReplayFacts(BaseModel):
+    """What the answer to a replayed request tells beside itself, since it has no row to read that from."""
+
+    input_tokens: int
+    output_tokens: int
+    guardrails: list[GuardrailRun] = []
+
+
 class AnswerRecord(BaseModel):
     """An answer. `body` is the model's answer in OpenAI's shape, or the error in Databricks' form.
 
@@ -61,6 +78,7 @@ class AnswerRecord(BaseModel):
     attempts: int = 0
     retry_after_s: int | None = None
     rate_limit: dict[str, int] | None = None
+    replayed: ReplayFacts | None = None
 
 
 class StreamHead(BaseModel):
@@ -117,15 +135,6 @@ class Attempt(BaseModel):
     execution_time_ms: int
 
 
-class GuardrailRun(BaseModel):
-    """One guardrail that ran, found something or not. UNCHECKED: its engine failed, and the endpoint lets pass what can't be checked."""
-
-    assessment_type: Literal["KEYWORD", "PII", "SAFETY", "TOPIC"]
-    direction: Literal["input", "output"]
-    result: Literal["PASSED", "BLOCKED", "MASKED", "UNCHECKED"]
-    duration_ms: float
-
-
 class Assessment(BaseModel):
     """One finding: a row of the assessment table. `assessment_details` is JSON text, never the offending text itself."""
 
@@ -151,6 +160,7 @@ class InferenceRecord(BaseModel):
     `finish`: ok, refused (429), blocked (guardrail), rejected (400, 404, 409), failed (5xx), expired (504), abandoned (499).
     `run_id`: which run of the request this is; the first record in the log wins everywhere.
     `inference_table` None: the endpoint writes no such table.
+    `replay_of`: the logged request that this one is a replay of. Such a record asks for no row: neither in an inference table nor in usage.
     """
 
     schema_version: Literal[1] = 1
@@ -185,6 +195,7 @@ class InferenceRecord(BaseModel):
     logging_error_codes: list[str] = []
     inference_table: InferenceTable | None = None
     usage_tracking: bool = False
+    replay_of: str | None = None
 
 
 class DeadLetter(BaseModel):

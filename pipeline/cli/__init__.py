@@ -10,6 +10,7 @@
     dashboard.py   dashboard
     forget.py      forget
     backtest.py    backtest
+    replay.py      replay
     doctor.py      doctor
 
 Modules that take long to import (Spark, Faust, Kafka) are imported inside the commands that need them. A command that fails exits
@@ -23,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, forget, sql, stack, tokens
+from pipeline.cli import audit, backtest, chat, costs, dashboard, doctor, endpoints, forget, replay, sql, stack, tokens
 from pipeline.cli.terminal import errors
 from pipeline.errors import SluiceError
 
@@ -39,6 +40,7 @@ app.command("sql")(sql.sql)
 app.command("audit")(audit.audit)
 app.command("forget")(forget.forget)
 app.command("backtest")(backtest.backtest)
+app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
 
 

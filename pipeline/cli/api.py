@@ -75,6 +75,15 @@ class Gateway:
                     f"no gateway answers at {self.host} ({reason}); start one with `sluice up`, or look with `sluice doctor`"
                 ) from None
 
+    def client(self, connections: int) -> httpx.AsyncClient:
+        """A client for many calls at once, with this gateway's address and token."""
+        import httpx
+
+        return httpx.AsyncClient(
+            base_url=self.host, headers={"authorization": f"Bearer {self._token}"}, timeout=TIMEOUT_S, trust_env=False,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )  # fmt: skip
+
 
 def with_kafka_of(state: StackState | None, settings: Settings) -> Settings:
     """The settings with the broker of the data folder's stack, unless another was named."""

@@ -20,6 +20,7 @@ from pipeline.records import (
     GuardrailRun,
     InferenceRecord,
     InferenceTable,
+    ReplayFacts,
     RequestRecord,
     StreamEnd,
     StreamHead,
@@ -98,6 +99,13 @@ def answer_record(envelope: Envelope, outcome: Outcome, run_id: str, now_ms: int
         attempts=len(outcome.attempts),
         retry_after_s=outcome.error.retry_after_s if outcome.error else None,
         rate_limit=envelope.rate_limit,
+        replayed=_replay_facts(outcome) if envelope.replay_of else None,
+    )
+
+
+def _replay_facts(outcome: Outcome) -> ReplayFacts:
+    return ReplayFacts.model_construct(
+        input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens, guardrails=outcome.guardrails
     )
 
 
@@ -132,8 +140,9 @@ def inference_record(
     """The row. `request` None: its value could not be read; `endpoint` None: there is no such endpoint (any more).
 
     Text goes along only where a table is to keep it; the answer does always, since repeats of the request are answered from it.
+    A replayed request asks for no row: whoever replays it keeps what came of it.
     """
-    table = inference_table(endpoint)
+    table = None if envelope.replay_of else inference_table(endpoint)
     codes = []
     if table is not None and request is not None and outcome.request is None:
         codes.append("REQUEST_NOT_MASKED")
@@ -170,7 +179,8 @@ def inference_record(
         assessments=outcome.assessments,
         logging_error_codes=codes,
         inference_table=table,
-        usage_tracking=endpoint.usage_tracking if endpoint else False,
+        usage_tracking=endpoint.usage_tracking if endpoint and not envelope.replay_of else False,
+        replay_of=envelope.replay_of or None,
     )
 
 

@@ -23,7 +23,7 @@ from pipeline import json_text, messages_api
 from pipeline.core import request_body
 from pipeline.endpoints import Endpoint, Token
 from pipeline.errors import DeadlineExceeded, InvalidParameter, NotFound
-from pipeline.ingress import answers, sse, streaming
+from pipeline.ingress import answers, replays, sse, streaming
 from pipeline.ingress.http_body import ClientGone, Headers, read_json_body
 from pipeline.ingress.replies import Answer
 from pipeline.ingress.sending import GRACE_S, Gateway, Request, send_request, tell_cancelled
@@ -48,8 +48,9 @@ class Query:
         arrived = time.monotonic()
         headers: Headers = scope["sluice.headers"]
         caller: Token = scope["sluice.caller"]
+        replay_of = replays.replay_of(headers, caller)
         raw = await read_json_body(headers, receive, gateway.settings.max_body_bytes)
-        request = self._checked(raw, scope["path_params"].get("name"), headers, caller)
+        request = self._checked(raw, scope["path_params"].get("name"), headers, caller, replay_of)
         scope["sluice.request_id"] = request.request_id
         gateway.health.require_workers()
         gateway.health.require_in_time(request.endpoint.name)
@@ -70,9 +71,9 @@ class Query:
         body = self._body(answer, request.endpoint.name, scope["sluice.form"])
         # A refused repeat has an id of its own.
         request_id = str(answer.get("request_id") or request.request_id)
-        await answers.respond(send, status_code, body, request_id, answers.answer_headers(answer))
+        await answers.respond(send, status_code, body, request_id, [*answers.answer_headers(answer), *replays.facts(answer)])
 
-    def _checked(self, raw: bytes, name: str | None, headers: Headers, caller: Token) -> Request:
+    def _checked(self, raw: bytes, name: str | None, headers: Headers, caller: Token, replay_of: str) -> Request:
         body = json_text.parse_object(raw)
         request_body.refuse_what_is_not_honoured(body)
         if self._anthropic:
@@ -96,6 +97,9 @@ class Query:
         if key is not None:
             request_id = id_of_key(caller.user, endpoint.name, key)
             digest = hashlib.sha256(json_text.canonical(body)).digest()
+        stream = body.get("stream") is True
+        if stream and replay_of:
+            raise InvalidParameter("stream: a replayed request is answered whole; leave stream out")
         options = body.get("stream_options") or {}
         return Request(
             request_id,
@@ -104,7 +108,8 @@ class Query:
             digest,
             usage_context,
             client_request_id,
-            stream=body.get("stream") is True,
+            stream=stream,
+            replay_of=replay_of,
             include_usage=options.get("include_usage") is True,
         )
 

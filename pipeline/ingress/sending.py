@@ -50,7 +50,9 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request. `body` is the JSON that goes to the model; `digest` tells bodies apart under one Idempotency-Key."""
+    """A checked request. `body` is the JSON that goes to the model; `digest` tells bodies apart under one Idempotency-Key.
+
+    `replay_of`: the logged request that it is a replay of; empty: it is none."""
 
     request_id: str
     endpoint: Endpoint
@@ -59,6 +61,7 @@ class Request:
     usage_context: dict[str, str] | None
     client_request_id: str | None
     stream: bool = False
+    replay_of: str = ""
     include_usage: bool = False
 
 
@@ -96,6 +99,7 @@ async def send_request(gateway: Gateway, request: Request, caller: Token, failed
         reply_to=topics.RESPONSES.name,
         reply_partition=settings.reply_partition,
         refused_id=str(uuid_utils.uuid7()) if request.digest else "",
+        replay_of=request.replay_of,
     )
     value = record_of(request, caller, deadline_ms, settings.reply_partition)
     try:

@@ -2,7 +2,7 @@
 
     1. Read the envelope; a plain producer's record has none, so its value is read and one is written.
     2. A record in the wrong partition is forwarded once to the partition where its endpoint is counted, with its first append time.
-    3. The endpoint's limits of the configuration that the request carries are judged (core/limits.py).
+    3. The endpoint's limits of the configuration that the request carries are judged (core/limits.py), but for a replayed request.
     4. Admitted: the record goes on to `serve`, its value unread. Refused: answer and row are written here.
 
 Bytes that are no request go to gateway.dead-letters, and so does what the gateway itself fails on. Nothing escapes: an event whose
@@ -110,7 +110,8 @@ class Admit:
             await self._refuse(envelope, request, None, value, error)
             return
         limits = endpoint.ai_gateway.rate_limits
-        if limits:
+        # A replay has limits of its own, at whoever sends it: it takes nothing of the users'.
+        if limits and not envelope.replay_of:
             refusal = self._count(message, envelope, endpoint)
             if isinstance(refusal, RateLimited):
                 await self._refuse(envelope.with_(rate_limit=refusal.remaining), request, endpoint, value, refusal)

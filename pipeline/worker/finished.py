@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pipeline.envelope import Asker, Headers
 from pipeline.kafka.connection import MAX_REQUEST_BYTES, client_options
 from pipeline.kafka.fetched import forget_fetched
-from pipeline.records import AnswerRecord
+from pipeline.records import AnswerRecord, ReplayFacts
 from pipeline.settings import Settings
 from pipeline.topics import RECORDS
 from pipeline.worker.out import MARK_HEADER
@@ -168,6 +168,7 @@ class FinishedIndex:
             execution_time_ms=row["execution_time_ms"],
             run_id=row["run_id"],
             attempts=len(row["attempts"]),
+            replayed=ReplayFacts.model_validate(row) if row.get("replay_of") else None,
         )
 
 

@@ -45,10 +45,10 @@ def table(job: RunningJob, name: str) -> DeltaTable:
 
 @pytest.fixture(scope="module")
 def filled(own_job: RunningJob) -> RunningJob:
-    """Forty requests, one of them sent twice, ten of them with a finding; one id comes again after a day."""
+    """Forty requests, one of them sent twice, ten of them with a finding; one id comes again after a day, and one is replayed."""
     made = [record(LOGS, request_id=f"r{n}", assessments=[BLOCKED] if n < 10 else [], usage_tracking=True) for n in range(SENT)]
     again = record(LOGS, request_id="r0", timestamp_ms=NOW_MS - 2 * DAY_MS, usage_tracking=True)
-    own_job.produce([endpoint("audited", LOGS), *made, made[7], again])
+    own_job.produce([endpoint("audited", LOGS), *made, made[7], again, record(request_id="new", replay_of="r1")])
     own_job.settle()
     return own_job
 
@@ -56,7 +56,7 @@ def filled(own_job: RunningJob) -> RunningJob:
 def test_where_all_is_well_it_is_complete_and_says_how_many(filled: RunningJob) -> None:
     found = audited(filled)
     assert found.complete, found
-    assert (found.read, found.copies, found.dead_letters, found.behind) == (SENT + 2, 1, 0, 0)
+    assert (found.read, found.copies, found.dead_letters, found.behind) == (SENT + 3, 1, 0, 0)
     requests, findings = of(found, REQUESTS), of(found, ASSESSMENTS)
     assert (requests.wanted, requests.rows) == (SENT + 1, SENT + 1)
     assert (findings.wanted, findings.rows) == (10, 10)

@@ -1,4 +1,4 @@
-"""The dashboard's page in a real browser, on a phone and on a desk, in light and in dark: nothing overlaps, is cut off, or loads anything.
+"""The dashboard and the page of a replay in a browser, on a phone and on a desk, light and dark: nothing overlaps, is cut off or loaded.
 
 Debian's Chromium, without a window. `SLUICE_SCREENSHOTS=FOLDER` keeps a picture of each for people to look at.
 """
@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from jobs import replay_page
 from jobs.dashboard import Figures
 from jobs.dashboard_page import page
+from pipeline.replay.figures import figures
+from pipeline.replay.folder import Plan
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -126,12 +129,37 @@ def day() -> Figures:
     return Figures(1, tables, 4)
 
 
+def replayed() -> str:
+    """The page of a replay between two endpoints that differ in everything."""
+    rng = random.Random(5)
+    pairs = []
+    for number in range(400):
+        status, then = rng.choice([200] * 9 + [502]), rng.choice([200] * 9 + [400])
+        request_id = f"0198f3c2-7a51-7c3e-9a6b-{number:012d}"
+        pairs.append(
+            {
+                "replay_of": f"<img src=x onerror=alert({number})>" if number % 9 == 0 else request_id, "request_id": request_id,
+                "original_status_code": then, "status_code": status, "error_code": None if status == 200 else "BAD_GATEWAY",
+                "original_execution_time_ms": rng.randrange(300, 2_500), "execution_time_ms": rng.randrange(500, 60_000),
+                "original_input_tokens": 512, "input_tokens": 498, "original_output_tokens": 201, "output_tokens": rng.randrange(900),
+                "original_cost": Decimal("0.0123"), "cost": Decimal("0.0045"), "original_masked": number % 30 == 0,
+                "original_guardrails": [] if then == 200 else ["input KEYWORD blocked"],
+                "guardrails": ["output SAFETY blocked"] * (number % 2), "similarity": rng.random() if then == status == 200 else None,
+            }
+        )  # fmt: skip
+    plan = Plan(replay_id="20261126-235907-ab12", table="production.gateway_logs.customer_support_assistant_request_response",
+                where="true", endpoint="candidate", limit=None, requests=400, skipped={"without text": 12})  # fmt: skip
+    return replay_page.page(plan, figures(pairs), pairs, MIDNIGHT)
+
+
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page on disk."""
-    made = tmp_path_factory.mktemp("page") / "index.html"
-    made.write_text(page(day(), MIDNIGHT + timedelta(days=1)), encoding="utf-8")
-    return made
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages on disk."""
+    folder = tmp_path_factory.mktemp("page")
+    pages = {"dashboard": page(day(), MIDNIGHT + timedelta(days=1)), "replay": replayed()}
+    for name, text in pages.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
 
 
 @pytest.fixture(scope="module")
@@ -145,21 +173,25 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(params=[(PHONE, "light"), (PHONE, "dark"), (DESK, "light"), (DESK, "dark")], ids=lambda p: f"{p[0][0]}-{p[1]}")
-def shown(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
+VIEWS = [("dashboard", size, scheme) for size in (PHONE, DESK) for scheme in ("light", "dark")]
+VIEWS += [("replay", PHONE, "dark"), ("replay", DESK, "light")]
+
+
+@pytest.fixture(params=VIEWS, ids=lambda p: f"{p[0]}-{p[1][0]}-{p[2]}")
+def shown(request: pytest.FixtureRequest, browser: Browser, files: dict[str, Path]) -> Iterator[Page]:
     """The page, drawn; whatever it asks the network for is noted in `asked`."""
-    (width, height), scheme = request.param
+    name, (width, height), scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     made = context.new_page()
     asked: list[str] = []
     failed: list[str] = []
     made.on("request", lambda r: asked.append(r.url))
     made.on("pageerror", lambda e: failed.append(str(e)))
-    made.goto(file.as_uri())
+    made.goto(files[name].as_uri())
     made.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
     yield made
     if folder := os.environ.get("SLUICE_SCREENSHOTS"):
-        made.screenshot(path=Path(folder) / f"dashboard-{width}-{scheme}.png", full_page=True)
+        made.screenshot(path=Path(folder) / f"{name}-{width}-{scheme}.png", full_page=True)
     context.close()
     assert failed == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
@@ -167,7 +199,7 @@ def shown(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Itera
 
 def test_nothing_overlaps_is_cut_off_or_hard_to_read(shown: Page) -> None:
     charts = shown.locator(".chart")
-    assert charts.count() == shown.locator(".js-plotly-plot").count() >= 10
+    assert charts.count() == shown.locator(".js-plotly-plot").count() >= 4
     for number in range(charts.count()):
         assert charts.nth(number).locator("h2").inner_text().strip()
     assert shown.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
@@ -184,7 +216,7 @@ def test_each_axis_says_what_it_counts(shown: Page) -> None:
 
 def test_what_a_user_has_named_is_text(shown: Page) -> None:
     assert shown.locator("img").count() == 0
-    assert "<img src=x" in shown.locator("table").nth(1).inner_text()
+    assert "<img src=x" in shown.locator("main").inner_text()
 
 
 def test_it_follows_when_the_theme_changes(shown: Page) -> None:
