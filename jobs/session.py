@@ -88,6 +88,8 @@ def _configuration(warehouse: Path, driver_memory: str) -> dict[str, str]:
         # Where a table without a catalog in its name would go; nothing of ours does.
         "spark.sql.warehouse.dir": str(warehouse / ".spark"),
         "spark.sql.catalogImplementation": "in-memory",
+        "spark.hadoop.fs.file.impl": "sluice.LocalFiles",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "sluice.LocalFiles$Context",
         # Queries beside the table job's batches (sql_server.py): each side gets its share.
         "spark.scheduler.mode": "FAIR",
         "spark.sql.shuffle.partitions": "2",
