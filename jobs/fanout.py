@@ -28,7 +28,8 @@ from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_sha
 log = logging.getLogger(__name__)
 
 THREADS = 4
-ROLLUP_EVERY_S = 10.0
+# The open hour is counted anew each time, all of its rows: at least so far apart, and so seldom that it takes a tenth of the time at most.
+ROLLUP_EVERY_S, ROLLUP_APART = 10.0, 9
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 # How long a batch's files are known by name; well below the hour after which upkeep may remove them.
 REMEMBERED_S = 600.0
@@ -77,7 +78,7 @@ class Fanout:
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
         self.rollups = 0
-        self._rolled_up_s = 0.0
+        self._rolled_up_s = self._rollup_took_s = 0.0
         # The files of every batch that has landed after this one, and since when they are known.
         self._files_after = landing.table.version()
         self._files: dict[int, tuple[float, list[str]]] = {}
@@ -139,8 +140,6 @@ class Fanout:
         landing, high = self._landed(due), self.high
         with ThreadPoolExecutor(THREADS, thread_name_prefix="table") as pool:
             results = list(pool.map(lambda name: self._write(self.targets[name], landing, high), due))
-        if self._hourly.name in due:
-            self._rolled_up_s = time.monotonic()
         for name, error in zip(due, results, strict=True):
             self._settle(self.targets[name], error)
         return True
@@ -150,6 +149,7 @@ class Fanout:
         return min([self.high, *(max(self.targets[name].reached, work.after) for name, work in self.work.items())])
 
     def _write(self, target: AnyTarget, landing: DataFrame, high: int) -> BaseException | None:
+        begun_s = time.monotonic()
         try:
             # The rollup counts what endpoint_usage holds, so it is only as new as that.
             upto = self._usage.reached if target is self._hourly else high
@@ -158,6 +158,10 @@ class Fanout:
             return None
         except Exception as exc:
             return exc
+        finally:
+            if target is self._hourly:
+                self._rolled_up_s = time.monotonic()
+                self._rollup_took_s = self._rolled_up_s - begun_s
 
     def _landed(self, due: list[Name]) -> DataFrame:
         """All landed rows that these targets want, and perhaps more.
@@ -211,7 +215,8 @@ class Fanout:
 
     def _rollup_due(self, now: float, idle: bool) -> bool:
         # While rows pour in, the hours are counted every few seconds; once they rest, at once.
-        return self._usage.name not in self.work and (idle or now - self._rolled_up_s > ROLLUP_EVERY_S)
+        rested_s = max(ROLLUP_EVERY_S, ROLLUP_APART * self._rollup_took_s)
+        return self._usage.name not in self.work and (idle or now - self._rolled_up_s > rested_s)
 
     def _if_behind(self, target: AnyTarget, seq: int, span: Span) -> None:
         if seq > target.reached:

@@ -93,6 +93,9 @@ def _on_this_machine(driver_memory: str) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.default.parallelism": "2",
+        # From the class path: an executor elsewhere needs a file system before it has our jars.
+        "spark.hadoop.fs.file.impl": "sluice.LocalFiles",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "sluice.LocalFiles$Context",
     }
 
 

@@ -377,3 +377,14 @@ def test_served_entities_have_a_row_for_each_change_and_show_when_the_endpoint_w
     assert {utc(r["endpoint_delete_time"]) for r in rows if r["endpoint_id"] == "id-of-entities"} == {time_of(sent[0].timestamp)}
     later = {r["endpoint_id"]: r["endpoint_delete_time"] for r in rows if r["endpoint_id"] != "id-of-entities"}
     assert (utc(later["second"]), later["third"]) == (time_of(sent[2].timestamp), None) and len(rows) == 5
+
+
+def test_no_child_process_is_started_for_a_file(job: RunningJob) -> None:
+    """Hadoop's own classes start `chmod` and `readlink`."""
+    context = job.spark.sparkContext
+    jvm, conf = context._jvm, context._jsc.hadoopConfiguration()
+    assert jvm.org.apache.hadoop.fs.FileSystem.getLocal(conf).getClass().getName() == "sluice.LocalFiles"
+    other = jvm.org.apache.hadoop.fs.FileContext.getLocalFSFileContext(conf).getDefaultFileSystem()
+    assert other.getClass().getName() == "sluice.LocalFiles$Context"
+    log = job.warehouse / "system" / "internal" / "landing" / "_delta_log"
+    assert {file.stat().st_mode & 0o777 for file in log.glob("*.json")} == {0o644}
