@@ -100,8 +100,11 @@ class Replay:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Take the replay for this process. Raises ReplayFailed where another has it."""
+        """Take the replay for this process. Raises ReplayFailed where another has it, or has finished it meanwhile."""
         with locked(self.path):
+            plan = _read_plan(self.path)
+            if plan is None or plan.finished:
+                raise ReplayFailed(f"another process has just finished replay {self.plan.replay_id}; look at {self.page}")
             yield
 
 

@@ -69,6 +69,10 @@ def test_one_process_works_on_a_replay_at_a_time(replays):
     made = replays.new(*OPTIONS, map(an_original, range(3)))
     with made.working(), pytest.raises(ReplayFailed, match="another process works on replay"), made.working():
         pass
+    late = replays.unfinished(*OPTIONS)
+    made.finish()
+    with pytest.raises(ReplayFailed, match="has just finished"), late.working():
+        pass
 
 
 def test_text_is_its_owners_alone_and_goes_when_the_replay_is_finished(replays):
@@ -86,8 +90,8 @@ def test_text_that_a_kill_left_behind_is_removed_by_the_next_replay_and_work_und
     text = (finished.path / "requests.jsonl").read_bytes()
     finished.finish()
     (finished.path / "requests.jsonl").write_bytes(text)
-    (working.path / "replay.json").rename(working.path / "aside")
     with working.working():
+        (working.path / "replay.json").rename(working.path / "aside")
         replays.tidy()
     (working.path / "aside").rename(working.path / "replay.json")
     replays.tidy()
