@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder
 from jobs.landing import Span
+from jobs.progress import Progress
 from jobs.retention import kept_from_ms
 from jobs.schemas import USAGE_HOURLY
 from jobs.targets import PROPERTIES, Name, Target
@@ -31,7 +32,7 @@ class HourlyUsage:
     def __init__(self, spark: SparkSession, usage: Target, app_id: str) -> None:
         self._usage, self._app_id = usage, app_id
         self.table = DeltaFolder(spark, usage.table.path.parent / self.name[2])
-        self._reached: int | None = None
+        self.progress = Progress(self.table, app_id)
         # As a target's; of both tables the later.
         self.kept_from_ms: int | None = None
 
@@ -40,13 +41,6 @@ class HourlyUsage:
         """The three-part name."""
         return ".".join(self.name)
 
-    @property
-    def reached(self) -> int:
-        """The newest landed batch whose hours are counted, by the table's own log; -1 for none."""
-        if self._reached is None:
-            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
-        return self._reached
-
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
         self.table.create(USAGE_HOURLY, ("hour", "endpoint_name", "served_entity_name"), PROPERTIES)
@@ -54,13 +48,16 @@ class HourlyUsage:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Count the span's hours anew. `high`: the batch that `endpoint_usage` has reached."""
         self.ensure()
+        if span is None:
+            return
+        self.progress.before_write()
         if self.kept_from_ms is None:
             self.kept_from_ms = frozen_before_ms(self._usage.table, self.table)
-        hours = {hour for hour in span.hours if hour * HOUR_MS >= self.kept_from_ms} if span else set()
+        hours = {hour for hour in span.hours if hour * HOUR_MS >= self.kept_from_ms}
         if hours:
             rows, where = counted(self._usage.table, hours)
             self.table.replace(rows.coalesce(1), where, self._app_id, high)
-        self._reached = high
+        self.progress.done(high)
 
 
 def frozen_before_ms(usage: DeltaFolder, hours: DeltaFolder) -> int:

@@ -139,7 +139,10 @@ def _configuration(warehouse: Path) -> dict[str, str]:
         "spark.databricks.delta.optimize.maxFileSize": str(128 * 1024 * 1024),
         # VACUUM lists a table's folder with this many tasks, ten thousand unless told otherwise.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        # Rows may hold megabytes of text: what is buffered before it is written is bounded in bytes.
+        # Rows may hold megabytes of text: what is buffered before it is written is bounded in bytes, which Parquet looks at every few rows
+        # (every hundred to ten thousand unless told otherwise: pages of a hundred megabytes, which nobody could read in this heap).
         "spark.hadoop.parquet.block.size": str(32 * 1024 * 1024),
+        "spark.hadoop.parquet.page.size.row.check.min": "4",
+        "spark.hadoop.parquet.page.size.row.check.max": "16",
         "spark.sql.parquet.columnarReaderBatchSize": "512",
     }

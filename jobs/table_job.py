@@ -99,7 +99,7 @@ class TableJob:
 
     def _spread(self, timeout_s: float) -> None:
         try:
-            self.fanout.add(self._landed.get(timeout=timeout_s))
+            self.fanout.add(self._landed.get(timeout=0 if self.fanout.hurries else timeout_s))
             self._landed_s = time.monotonic()
             while True:
                 self.fanout.add(self._landed.get_nowait())
@@ -110,7 +110,8 @@ class TableJob:
         wrote = self.fanout.run(idle=idle)
         if self.eraser.do_asked():
             self.fanout.forget_files()
-        if not wrote:
+        if not (wrote and idle):
+            # Where tables are written without a pause, what upkeep can't put off any longer is done between them.
             self._upkeep.run(idle=idle)
         if wrote or time.monotonic() - self._told_s > STATUS_EVERY_S:
             self._tell()

@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from jobs.delta import DeltaFolder
 from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, LAST_MS, Span, TableName
+from jobs.progress import Progress
 from jobs.retention import kept_from_ms
 from jobs.schemas import ASSESSMENT, DEAD_LETTERS, ENDPOINT_USAGE, REQUEST_RESPONSE
 from pipeline.topics import DAY_MS, HOUR_MS
@@ -45,14 +46,12 @@ class Shape:
 
 
 class Target:
-    """One table. `reached`: the newest landed batch it holds; `app_id`: the landing table whose batches these are, made at `since_ms`."""
+    """One table. `app_id`: the landing table whose batches these are, made at `since_ms`."""
 
     def __init__(self, spark: SparkSession, warehouse: Path, name: Name, shape: Shape, app_id: str, since_ms: int) -> None:
         self.name, self.shape, self._app_id, self._since_ms = name, shape, app_id, since_ms
         self.table = DeltaFolder(spark, warehouse.joinpath(*name))
-        self._reached: int | None = None
-        # A write that failed may have been committed all the same: the table must say.
-        self._unsure = False
+        self.progress = Progress(self.table, app_id)
         self._only_ours: bool | None = None
         # Asked of the table once; who deletes rows (upkeep.py) lets it be asked again.
         self.kept_from_ms: int | None = None
@@ -62,13 +61,6 @@ class Target:
         """The three-part name."""
         return ".".join(self.name)
 
-    @property
-    def reached(self) -> int:
-        """The newest landed batch this table holds, by the table's own log; -1 for none."""
-        if self._reached is None:
-            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
-        return self._reached
-
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
         self.table.create(self.shape.schema, self.shape.stats, PROPERTIES)
@@ -76,11 +68,10 @@ class Target:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Add the rows that landed after batch `after` up to `high`, which lie within `span` (None: there are none)."""
         self.ensure()
-        if self._unsure:
-            self._reached = self.table.transaction(self._app_id)
-            after, self._unsure = max(after, self._reached), False
-        if span is not None and after < high:
-            self._unsure = True
+        if span is None:
+            return
+        after = max(after, self.progress.before_write())
+        if after < high:
             landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
             if self.kept_from_ms is None:
                 self.kept_from_ms = kept_from_ms(self.table)
@@ -89,8 +80,7 @@ class Target:
             rows = self.shape.project(landed)
             new = rows if self._is_new(span) else self._missing(rows, span)
             self.table.append(new.coalesce(landing.sparkSession.sparkContext.defaultParallelism), self._app_id, high)
-            self._unsure = False
-        self._reached = high
+        self.progress.done(high)
 
     def _is_new(self, span: Span) -> bool:
         """Whether the landing table has seen all that this table could hold of these rows: it drops copies within 24 hours.
@@ -98,7 +88,7 @@ class Target:
         So it is where this table has only ever been filled from it, as far as it says itself, and the records are of today. Looking
         into the table costs as much as writing to it.
         """
-        if self.reached < 0 or self.shape.time is None:
+        if self.progress.reached < 0 or self.shape.time is None:
             return False
         if self._only_ours is None:
             self._only_ours = self.table.created_ms() >= self._since_ms
