@@ -9,6 +9,7 @@ until then. All state is in the tables: after a crash `recover` finds what is mi
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -197,7 +198,7 @@ class Fanout:
         work.tries += 1
         work.since_s = work.since_s or time.time()
         work.due_s = time.monotonic() + min(FIRST_PAUSE_S * 2 ** (work.tries - 1), LONGEST_PAUSE_S)
-        if told != work.error:
+        if _apart_from_numbers(told) != _apart_from_numbers(work.error):
             log.error(
                 "table %s in %s can't be written: %s. Its rows wait in the landing table and follow by themselves; "
                 "check that the folder and those above it can be written, and that no file stands in their place",
@@ -247,3 +248,8 @@ class Fanout:
             if change.table:
                 for kind in ("request_response", "assessment"):
                     self._want(self._of_endpoint(change.table, kind), None)
+
+
+def _apart_from_numbers(error: str | None) -> str | None:
+    """The same failure meets another file, named by chance, at each try."""
+    return error and re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", "", error)

@@ -246,14 +246,15 @@ def test_a_table_without_permission_stops_only_its_own_rows_and_they_follow_afte
         wait_for(lambda: [bool(t.get("error")) for t in told().values()] == [True, True, False] and told()["allowed.logs.a"])
         assert "ermission denied" in targets["denied.logs.a_request_response"]["error"]
         wait_for(lambda: "table denied.logs.a_request_response in" in log.read_text())
+        assert log.read_text().count("table denied.logs.a_request_response in") == 1
         assert TEXT not in log.read_text()
         wait_for(lambda: [r["request_id"] for r in own_job.rows("allowed.logs.a_request_response")] == ["allowed-1"])
+        for place in closed:
+            place.chmod(0o755)
+        wait_for(lambda: told()["denied.logs.a"].get("error", "") is None and told()["denied.logs.b"].get("error", "") is None)
     finally:
         for place in closed:
             place.chmod(0o755)
-    try:
-        wait_for(lambda: told()["denied.logs.a"].get("error", "") is None and told()["denied.logs.b"].get("error", "") is None)
-    finally:
         process.terminate()
         process.wait(60)
     assert ids(own_job.rows("denied.logs.a_request_response")) == ["denied-1", "denied-2"]
