@@ -116,8 +116,8 @@ def _tag_charts(tags: Rows) -> list[str]:
     largest = sorted(by_tag, key=lambda tag: -sum(row["cost"] or 0 for row in by_tag[tag]))[:MOST_TAGS]
     charts = []
     for place, tag in enumerate(largest):
-        bars = [(row["value"] or "(no value)", float(row["cost"] or 0)) for row in by_tag[tag]]
-        charts.append(chart(f"Cost by {tag}", "cost", bars(bars, PALETTE[place % len(PALETTE)])))
+        costs = [(row["value"] or "(no value)", float(row["cost"] or 0)) for row in by_tag[tag]]
+        charts.append(chart(f"Cost by {tag}", "cost", bars(costs, PALETTE[place % len(PALETTE)])))
     return charts
 
 
