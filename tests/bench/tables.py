@@ -188,7 +188,7 @@ def main() -> int:
                 begun_s = time.monotonic()
                 uvloop.run(produce(settings, records, args.rows, spread_s=args.rows / PRETENDED_RATE))
             console.print(f"{args.rows:,} records made in {time.monotonic() - begun_s:.0f} s")
-            begun_s = time.time()
+            begun_s = began_job_s = time.time()
             log = data / "job-2.log"
             with job(settings, log):
                 console.print(f"the job started again in {time.time() - begun_s:.1f} s")
@@ -196,9 +196,10 @@ def main() -> int:
                 landed, spread = throughput(tables.landing, begun_s), throughput(tables.usage, begun_s)
                 large = steady(console, settings, tables, records, log, args.rate, args.seconds)
                 begun_s = time.monotonic()
+                seconds = time.time() - began_job_s
                 ask(dashboard_query(), settings, "table")
                 console.print(f"the dashboard query through the running job: {time.monotonic() - begun_s:.1f} s")
-            show_files(console, settings.warehouse_dir, log)
+            show_files(console, settings.warehouse_dir, log, seconds)
             rows = {log.folder.name: log.look().rows for log in tables.spread}
             wanted = sum(records.unique.values())
             figures = dashboards(settings, console)
