@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,14 @@ ENTITIES, LETTERS = "system.serving.served_entities", "system.serving.dead_lette
 TABLES = (LANDING, REQUESTS, ASSESSMENTS, USAGE, HOURLY, ENTITIES, LETTERS)
 TEXT = "a text that no log may hold"
 # Those at which a real process is killed: what is committed first, in between, and last.
-KILLED_AT = [(LANDING, "after"), (REQUESTS, "after"), (HOURLY, "before")]
+KILLED_AT = [(REQUESTS, "after"), (LANDING, "after"), (HOURLY, "before")]
+# Of each kind one; `make test-tables` tries them all.
+IN_SHORT = (LANDING, REQUESTS, HOURLY)
+
+
+def each(tables: Iterable[str]) -> list[Any]:
+    """These tables as parameters."""
+    return [pytest.param(table, id=table.split(".")[-1], marks=() if table in IN_SHORT else pytest.mark.long) for table in tables]
 
 
 @dataclass
@@ -136,7 +143,7 @@ def test_the_zones_are_apart(own_job: RunningJob) -> None:
     assert jvm.java.util.TimeZone.getDefault().getID() == "UTC"
 
 
-@pytest.mark.parametrize("table", TABLES, ids=[table.split(".")[-1] for table in TABLES])
+@pytest.mark.parametrize("table", each(TABLES))
 def test_an_end_before_a_commit_and_then_one_after_it_lose_nothing_and_double_nothing(own_job: RunningJob, sent: Sent, table: str) -> None:
     for when in ("before", "after"):
         own_job.produce(sent.more())
@@ -145,7 +152,7 @@ def test_an_end_before_a_commit_and_then_one_after_it_lose_nothing_and_double_no
     settled(own_job, sent)
 
 
-@pytest.mark.parametrize("table", TABLES[1:], ids=[table.split(".")[-1] for table in TABLES[1:]])
+@pytest.mark.parametrize("table", each(TABLES[1:]))
 def test_a_commit_that_came_through_although_it_looked_failed_is_not_made_again(own_job: RunningJob, sent: Sent, table: str) -> None:
     def looks_failed(_: str) -> Any:
         # More lands before it is tried again, so that the next commit is another one.
@@ -194,6 +201,7 @@ def test_an_end_after_the_checkpoints_commit_and_a_checkpoint_that_is_lost(
     settled(own_job, sent)
 
 
+@pytest.mark.long
 def test_ends_in_any_order_before_anything_was_made_good(own_job: RunningJob, sent: Sent) -> None:
     for table, when in random.Random(3).sample([(table, when) for table in TABLES for when in ("before", "after")], 3):
         own_job.produce(sent.more())
@@ -210,7 +218,13 @@ def a_job(job: RunningJob, log: Path, *argv: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(argv, env={**os.environ, **given}, stdout=out, stderr=out, start_new_session=True)
 
 
-@pytest.mark.parametrize(("table", "when"), KILLED_AT, ids=[f"{when}-{table.split('.')[-1]}" for table, when in KILLED_AT])
+@pytest.mark.parametrize(
+    ("table", "when"),
+    [
+        pytest.param(*at, id=f"{at[1]}-{at[0].split('.')[-1]}", marks=pytest.mark.long if number else ())
+        for number, at in enumerate(KILLED_AT)
+    ],
+)
 def test_a_killed_process_loses_nothing_and_doubles_nothing(own_job: RunningJob, sent: Sent, tmp_path: Path, table: str, when: str) -> None:
     own_job.produce(sent.more())
     killed = a_job(own_job, tmp_path / "log", sys.executable, "-m", "tests.jobs.crashes", table, when)
