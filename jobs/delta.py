@@ -19,6 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
+MAX_CAUSES = 20
 STAGE_FAILURE = re.compile(r"^.*?Job aborted due to stage failure: .*? executor driver\): ", re.DOTALL)
 
 
@@ -133,10 +134,19 @@ def tables_in(warehouse: Path, suffix: str = "") -> list[tuple[str, str, str]]:
 
 def reason(exc: BaseException) -> str:
     """What went wrong, in one line, without a stack and without any row's content."""
-    text = str(exc.java_exception.toString()) if isinstance(exc, Py4JJavaError) else str(exc)
+    text = _java_reason(exc.java_exception) if isinstance(exc, Py4JJavaError) else str(exc)
     # What a task met says more than which task it was.
     text = STAGE_FAILURE.sub("", text)
     if isinstance(exc, PySparkException) and exc.getCondition():
         text = text.split("SQLSTATE")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
     return " ".join(lines[:2])[:300] or type(exc).__name__
+
+
+def _java_reason(exc: Any) -> str:
+    """Of what a file system said, the words; else those of the outermost exception, since inner ones may quote rows."""
+    causes = [exc]
+    while (cause := causes[-1].getCause()) is not None and len(causes) < MAX_CAUSES:
+        causes.append(cause)
+    said = [str(cause.toString()) for cause in causes]
+    return next((text for text in reversed(said) if text.startswith(("java.io.", "java.nio.file."))), said[0])
