@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -134,6 +135,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=900.0)
     args = parser.parse_args()
+    # Told to end, it ends the stack too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(width=120)
     answered: dict[str, float] = {}
     try:

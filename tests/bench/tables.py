@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -49,7 +50,7 @@ WARM_UP = 20_000
 SAME = 1.25
 # How many records a second the made-up times of a backlog pretend.
 PRETENDED_RATE = 100.0
-START_S, ARRIVE_S = 120.0, 1_800.0
+START_S, ARRIVE_S = 300.0, 1_800.0
 SPECIFICATION = Path(__file__).parents[1] / "specification" / "ai-gateway.md"
 TABLE = f"{CATALOG}.{SCHEMA}.{ENDPOINTS[0]}_request_response"
 
@@ -169,6 +170,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1_000.0, help="records a second where it is steady")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each steady stretch is measured")
     args = parser.parse_args()
+    # Told to end, it ends broker and job too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console, records, figures = Console(width=160), Records(), list[Row]()
     with tempfile.TemporaryDirectory(prefix="sluice-tables-") as name:
         data = Path(name)
