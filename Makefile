@@ -8,8 +8,10 @@ NEED := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p -c $(NEED) >/dev/null 2>&1 && echo $$p && break; done)
 JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
 
+TABLE_TESTS := tests/jobs/test_table_job.py tests/jobs/test_table_job_killed.py tests/jobs/test_table_job_recovery.py
+
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults browser clean need-python need-java
+.PHONY: help install run test check bench bench-guardrails bench-streams bench-tail bench-soak test-faults test-tables browser clean need-python need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,11 @@ bench-soak: $(VENV)/installed-dev jars ## 200,000 requests, a restart every 20,0
 
 test-faults: $(VENV)/installed-dev jars ## the fault suite: load while processes die, stop, come and go, then all tests of the fault matrix
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+ZONES ?= Asia/Kolkata Asia/Kolkata Asia/Kolkata America/St_Johns Pacific/Chatham
+test-tables: $(VENV)/installed-dev jars ## the table job's tests with its crash matrix, three times, then in two other time zones
+	@for zone in $(ZONES); do echo "SLUICE_TEST_ZONE=$$zone"; \
+	  SLUICE_TEST_ZONE=$$zone $(BIN)/python -m pytest $(TABLE_TESTS) $(ARGS) || exit 1; done
 
 browser: ## Debian's Chromium, which the tests of the dashboard's page need
 	@command -v chromium >/dev/null || { echo "installing chromium"; apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }

@@ -6,6 +6,7 @@ its callers. Fails with whatever Spark raises; `reason` turns that into one line
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
+
+STAGE_FAILURE = re.compile(r"^.*?Job aborted due to stage failure: .*? executor driver\): ", re.DOTALL)
 
 
 class DeltaFolder:
@@ -99,6 +102,8 @@ def tables_in(warehouse: Path, suffix: str = "") -> list[tuple[str, str, str]]:
 def reason(exc: BaseException) -> str:
     """What went wrong, in one line, without a stack and without any row's content."""
     text = str(exc.java_exception.toString()) if isinstance(exc, Py4JJavaError) else str(exc)
+    # What a task met says more than which task it was.
+    text = STAGE_FAILURE.sub("", text)
     if isinstance(exc, PySparkException) and exc.getCondition():
         text = text.split("SQLSTATE")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]

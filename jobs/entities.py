@@ -18,6 +18,7 @@ from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
 from jobs.landing import KIND_ENDPOINT, Span, TableName
+from jobs.progress import Progress
 from jobs.schemas import SERVED_ENTITIES
 from jobs.targets import PROPERTIES, Name
 from pipeline.endpoints import Endpoint
@@ -62,19 +63,12 @@ class ServedEntities:
         # A session of its own: a MERGE takes its transaction from the session's settings.
         self._session, self._app_id = spark.newSession(), app_id
         self.table = DeltaFolder(self._session, warehouse.joinpath(*self.name))
-        self._reached: int | None = None
+        self.progress = Progress(self.table, app_id)
 
     @property
     def label(self) -> str:
         """The three-part name."""
         return ".".join(self.name)
-
-    @property
-    def reached(self) -> int:
-        """The newest landed batch this table holds, by the table's own log; -1 for none."""
-        if self._reached is None:
-            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
-        return self._reached
 
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
@@ -83,10 +77,11 @@ class ServedEntities:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Take over the changes that landed after batch `after` up to `high`."""
         self.ensure()
+        after = max(after, self.progress.before_write())
         rows = _source_rows(changes(landing, after, high))
         if rows:
             self._merge(rows, high)
-        self._reached = high
+        self.progress.done(high)
 
     def _merge(self, rows: list[tuple[object, ...]], high: int) -> None:
         own = [StructField("action", StringType()), StructField("followed_by", ArrayType(StringType()))]

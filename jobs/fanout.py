@@ -1,5 +1,6 @@
 """Spreads the landing table over all other tables, side by side, each at its own pace.
 
+Where many wait, busy tables come first and quiet ones later (turns.py), a few at a time, so that what lands meanwhile counts too.
 Every target remembers in its own log the landed batch it has reached. One that can't be written lags, is told of in clear
 words, and is tried again with growing pauses, while the others go on; it then catches up from the landing table, which keeps its rows
 until then. All state is in the tables: after a crash `recover` finds what is missing by asking them.
@@ -8,10 +9,10 @@ until then. All state is in the tables: after a crash `recover` finds what is mi
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +22,16 @@ from pyspark.sql import functions as F
 from jobs.delta import DeltaFolder, reason
 from jobs.entities import Change, ServedEntities, changes
 from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName, app_id_of
+from jobs.progress import Progress
 from jobs.rollup import HourlyUsage
 from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
+from jobs.turns import Work, next_turns
 
 log = logging.getLogger(__name__)
 
 THREADS = 4
+# So many tables are written before it is looked again what has landed and whose turn it is: two or three seconds on two cores.
+AT_ONCE = 2 * THREADS
 ROLLUP_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 
@@ -36,28 +41,14 @@ class AnyTarget(Protocol):
 
     name: Name
     table: DeltaFolder
+    progress: Progress
 
     @property
     def label(self) -> str: ...
 
-    @property
-    def reached(self) -> int: ...
-
     def ensure(self) -> None: ...
 
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None: ...
-
-
-@dataclass
-class Work:
-    """What one target has still to write: what landed after batch `after`. `span` None: only the table itself is to be made."""
-
-    after: int
-    span: Span | None = None
-    tries: int = 0
-    due_s: float = 0.0
-    error: str | None = None
-    since_s: float = 0.0
 
 
 class Fanout:
@@ -70,6 +61,8 @@ class Fanout:
         self.targets: dict[Name, AnyTarget] = {}
         self.work: dict[Name, Work] = {}
         self.commits: dict[Name, int] = {}
+        # Whether the last run left tables out that were due.
+        self.hurries = False
         self._rolled_up_s = 0.0
         self._usage = self._target(("system", "serving", "endpoint_usage"), usage_shape())
         self._hourly = HourlyUsage(spark, self._usage, self._app_id)
@@ -77,14 +70,16 @@ class Fanout:
         self._entities = ServedEntities(spark, warehouse, self._app_id)
         for target in (self._usage, self._hourly, self._letters, self._entities):
             self._want(target, None)
+        # Up to which batch the hours of the rows in endpoint_usage are known: they are counted or wanted.
+        self._hours_known = self._usage.progress.reached
 
     def add(self, landed: Landed) -> None:
         """Take note of a batch that has landed."""
         self.high, before = max(self.high, landed.seq), landed.seq - 1
         for table, span in landed.tables.items():
-            self._want(self._of_endpoint(table, "request_response"), span, before)
+            self._want(self._of_endpoint(table, "request_response"), span, before, landed.seq)
         for table, span in landed.assessed.items():
-            self._want(self._of_endpoint(table, "assessment"), span, before)
+            self._want(self._of_endpoint(table, "assessment"), span, before, landed.seq)
         if landed.usage:
             self._want(self._usage, landed.usage, before)
         if landed.dead_letters:
@@ -108,37 +103,44 @@ class Fanout:
         ).collect()  # fmt: skip
         for row in found:
             for kind in ("request_response", "assessment") if row.assessed else ("request_response",):
-                self._if_behind(self._of_endpoint((row.t[0], row.t[1], row.t[2]), kind), row.seq, Span(row.low, row.high))
+                # Each table's log is asked when its turn comes: of hundreds of tables that takes a while, and most lack nothing.
+                self._want(self._of_endpoint((row.t[0], row.t[1], row.t[2]), kind), Span(row.low, row.high), newest=row.seq)
         self._recover_usage(rows.where(is_record & F.col("usage_tracking")))
         for kind, target in ((KIND_DEAD_LETTER, self._letters), (KIND_ENDPOINT, self._entities)):
             seq = rows.where(F.col("kind") == kind).agg(F.max("landing_seq")).collect()[0][0]
             self._if_behind(target, -1 if seq is None else seq, Span(0, 0))
 
     def run(self, *, idle: bool) -> bool:
-        """Write what is due, all targets side by side; whether anything was written. `idle`: no batch is waiting."""
+        """Write those that are most urgent of what is due, side by side; whether anything was written. `idle`: no batch is waiting."""
         now = time.monotonic()
-        due = [name for name, work in self.work.items() if work.due_s <= now and (name != self._hourly.name or self._rollup_due(now, idle))]
-        if not due:
+        due = [(n, work) for n, work in self.work.items() if work.due_s <= now and (n != self._hourly.name or self._rollup_due(now, idle))]
+        turns = next_turns(due, now, AT_ONCE)
+        self.hurries = len(turns) < len(due)
+        if not turns:
             return False
-        landing, high = self.landing.table.read(), self.high
+        landing, high, counted = self.landing.table.read(), self.high, self._hours_known
         with ThreadPoolExecutor(THREADS, thread_name_prefix="table") as pool:
-            results = list(pool.map(lambda name: self._write(self.targets[name], landing, high), due))
-        if self._hourly.name in due:
+            # The rollup is only as new as the rows whose hours it has been told of.
+            results = list(
+                pool.map(lambda name: self._write(self.targets[name], landing, counted if name == self._hourly.name else high), turns)
+            )
+        if self._hourly.name in turns:
             self._rolled_up_s = time.monotonic()
-        for name, error in zip(due, results, strict=True):
+        # endpoint_usage last: it wants hours to be counted again, and a count that is done would take that with it.
+        for name, error in sorted(zip(turns, results, strict=True), key=lambda each: each[0] == self._usage.name):
             self._settle(self.targets[name], error)
         return True
 
     def floor(self) -> int:
-        """The newest batch that every target has taken over."""
-        return min([self.high, *(max(self.targets[name].reached, work.after) for name, work in self.work.items())])
+        """The newest batch that every target is known to have taken over."""
+        return min([self.high, *(max(self.targets[name].progress.known, work.after) for name, work in self.work.items())])
 
     def _write(self, target: AnyTarget, landing: DataFrame, high: int) -> BaseException | None:
         try:
-            # The rollup counts what endpoint_usage holds, so it is only as new as that.
-            upto = self._usage.reached if target is self._hourly else high
             work = self.work[target.name]
-            target.write(landing, max(target.reached, work.after), upto, work.span)
+            # After a start it is only known what a table may lack.
+            if work.newest < 0 or target.progress.reached < work.newest:
+                target.write(landing, work.after, high, work.span)
             return None
         except Exception as exc:
             return exc
@@ -150,14 +152,16 @@ class Fanout:
                 log.info("table %s is written again and has caught up", target.label)
             del self.work[target.name]
             self.commits[target.name] = self.commits.get(target.name, 0) + (work.span is not None)
-            if target is self._usage and work.span:
-                self._want(self._hourly, work.span)
+            if target is self._usage:
+                self._hours_known = self._usage.progress.reached
+                if work.span:
+                    self._want(self._hourly, work.span)
             return
         told, work.error = work.error, reason(error)
         work.tries += 1
         work.since_s = work.since_s or time.time()
         work.due_s = time.monotonic() + min(FIRST_PAUSE_S * 2 ** (work.tries - 1), LONGEST_PAUSE_S)
-        if told != work.error:
+        if _apart_from_numbers(told) != _apart_from_numbers(work.error):
             log.error(
                 "table %s in %s can't be written: %s. Its rows wait in the landing table and follow by themselves; "
                 "check that the folder and those above it can be written, and that no file stands in their place",
@@ -166,33 +170,30 @@ class Fanout:
 
     def _recover_usage(self, rows: DataFrame) -> None:
         hour = F.floor(F.col("timestamp_ms") / 3_600_000).cast("long")
-        low = min(self._usage.reached, self._hourly.reached)
+        low = min(self._usage.progress.reached, self._hourly.progress.reached)
         found = rows.where(F.col("landing_seq") > low).groupBy(hour.alias("hour")).agg(
             F.max("landing_seq").alias("seq"), F.min("timestamp_ms").alias("low"), F.max("timestamp_ms").alias("high")
         ).collect()  # fmt: skip
         for row in found:
             span = Span(row.low, row.high, {row.hour})
             self._if_behind(self._usage, row.seq, span)
-            if row.seq > self._hourly.reached:
+            if row.seq > self._hourly.progress.reached:
                 self._want(self._hourly, span)
 
     def _rollup_due(self, now: float, idle: bool) -> bool:
-        # While rows pour in, the hours are counted every few seconds; once they rest, at once.
-        return self._usage.name not in self.work and (idle or now - self._rolled_up_s > ROLLUP_EVERY_S)
+        # While rows pour in, the hours are counted every few seconds, whether more wait for endpoint_usage or not; once they rest, at once.
+        return now - self._rolled_up_s > ROLLUP_EVERY_S or (idle and self._usage.name not in self.work)
 
     def _if_behind(self, target: AnyTarget, seq: int, span: Span) -> None:
-        if seq > target.reached:
+        if seq > target.progress.reached:
             self._want(target, span)
 
-    def _want(self, target: AnyTarget, span: Span | None, after: int = -1) -> None:
+    def _want(self, target: AnyTarget, span: Span | None, after: int = -1, newest: int = -1) -> None:
         self.targets[target.name] = target
-        work = self.work.setdefault(target.name, Work(after))
-        if span is None:
-            return
-        if work.span is None:
-            work.span = Span(span.min_ms, span.max_ms, set(span.hours), span.appended_ms)
-        else:
-            work.span.add(span)
+        work = self.work.setdefault(target.name, Work(after, time.monotonic()))
+        work.newest = max(work.newest, newest)
+        if span is not None:
+            work.add(span)
 
     def _target(self, name: Name, shape: Shape) -> Target:
         return Target(self._spark, self._warehouse, name, shape, self._app_id, self._since_ms)
@@ -209,3 +210,8 @@ class Fanout:
             if change.table:
                 for kind in ("request_response", "assessment"):
                     self._want(self._of_endpoint(change.table, kind), None)
+
+
+def _apart_from_numbers(error: str | None) -> str | None:
+    """The same failure meets another file, named by chance, at each try."""
+    return error and re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", "", error)

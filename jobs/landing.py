@@ -52,16 +52,18 @@ TableName = tuple[str, str, str]
 class Span:
     """The times (epoch milliseconds) between which some rows lie, and the hours they touch (epoch hours).
 
-    `appended_ms`: when Kafka took the first of their records; 0 where that is not known.
+    `appended_ms`: when Kafka took the first of their records; 0 where that is not known. `rows`: how many they are, as far as is known.
     """
 
     min_ms: int
     max_ms: int
     hours: set[int] = field(default_factory=set)
     appended_ms: int = 0
+    rows: int = 0
 
     def add(self, other: Span) -> None:
         """Widen to hold the other's rows too."""
+        self.rows += other.rows
         self.min_ms, self.max_ms = min(self.min_ms, other.min_ms), max(self.max_ms, other.max_ms)
         self.appended_ms = min(self.appended_ms, other.appended_ms)
         self.hours |= other.hours
@@ -69,7 +71,7 @@ class Span:
     @classmethod
     def of(cls, row: Row) -> Span:
         """That of one landed record."""
-        return cls(row.timestamp_ms, row.timestamp_ms, {row.timestamp_ms // 3_600_000}, row.appended_ms)
+        return cls(row.timestamp_ms, row.timestamp_ms, {row.timestamp_ms // 3_600_000}, row.appended_ms, rows=1)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder
 from jobs.landing import Span
+from jobs.progress import Progress
 from jobs.schemas import USAGE_HOURLY
 from jobs.targets import PROPERTIES, Name, Target
 
@@ -28,19 +29,12 @@ class HourlyUsage:
     def __init__(self, spark: SparkSession, usage: Target, app_id: str) -> None:
         self._usage, self._app_id = usage, app_id
         self.table = DeltaFolder(spark, usage.table.path.parent / self.name[2])
-        self._reached: int | None = None
+        self.progress = Progress(self.table, app_id)
 
     @property
     def label(self) -> str:
         """The three-part name."""
         return ".".join(self.name)
-
-    @property
-    def reached(self) -> int:
-        """The newest landed batch whose hours are counted, by the table's own log; -1 for none."""
-        if self._reached is None:
-            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
-        return self._reached
 
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
@@ -49,11 +43,13 @@ class HourlyUsage:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Count the span's hours anew. `high`: the batch that `endpoint_usage` has reached."""
         self.ensure()
-        if span is not None and span.hours:
-            where = hours_sql(span.hours)
-            rows = hourly(self._usage.table.read()).where(where)
-            self.table.replace(rows.coalesce(1), where, self._app_id, high)
-        self._reached = high
+        if span is None:
+            return
+        self.progress.before_write()
+        where = hours_sql(span.hours)
+        rows = hourly(self._usage.table.read()).where(where)
+        self.table.replace(rows.coalesce(1), where, self._app_id, high)
+        self.progress.done(high)
 
 
 def hourly(usage: DataFrame) -> DataFrame:

@@ -4,7 +4,7 @@
      "last_error": str | null,
      "targets": {"catalog.schema.table": {"path", "reached_seq", "lag_batches", "error", "error_since_ms"}}}
 
-`lag_batches` counts landed batches that the table has not taken over yet; 0 for a healthy one. `last_error` is what ended
+`lag_batches` counts landed batches that the table is not known to have taken over; 0 for a healthy one. `last_error` is what ended
 the job. Nothing here decides anything.
 """
 
@@ -41,8 +41,8 @@ def write_status(
         work = fanout.work.get(name)
         state["targets"][target.label] = {
             "path": str(target.table.path),
-            "reached_seq": max(target.reached, work.after) if work else fanout.high,
-            "lag_batches": fanout.high - max(target.reached, work.after) if work and work.span else 0,
+            "reached_seq": max(target.progress.known, work.after) if work else fanout.high,
+            "lag_batches": fanout.high - max(target.progress.known, work.after) if work and work.span else 0,
             "error": work.error if work else None,
             "error_since_ms": int(work.since_s * 1000) if work and work.error else None,
         }

@@ -89,7 +89,7 @@ class TableJob:
 
     def _spread(self, timeout_s: float) -> None:
         try:
-            self.fanout.add(self._landed.get(timeout=timeout_s))
+            self.fanout.add(self._landed.get(timeout=0 if self.fanout.hurries else timeout_s))
             self._landed_s = time.monotonic()
             while True:
                 self.fanout.add(self._landed.get_nowait())
@@ -98,7 +98,8 @@ class TableJob:
         # Where rows land one batch after the other, what can wait, waits.
         idle = not self._in_batch.locked() and time.monotonic() - self._landed_s > 2 * self._settings.trigger_s
         wrote = self.fanout.run(idle=idle)
-        if not wrote:
+        if not (wrote and idle):
+            # Where tables are written without a pause, what upkeep can't put off any longer is done between them.
             self._upkeep.run(idle=idle)
         if wrote or time.monotonic() - self._told_s > STATUS_EVERY_S:
             self._tell()

@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from jobs.delta import DeltaFolder
 from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, LAST_MS, Span, TableName
+from jobs.progress import Progress
 from jobs.schemas import ASSESSMENT, DEAD_LETTERS, ENDPOINT_USAGE, REQUEST_RESPONSE
 from pipeline.topics import DAY_MS, HOUR_MS
 
@@ -44,25 +45,18 @@ class Shape:
 
 
 class Target:
-    """One table. `reached`: the newest landed batch it holds; `app_id`: the landing table whose batches these are, made at `since_ms`."""
+    """One table. `app_id`: the landing table whose batches these are, made at `since_ms`."""
 
     def __init__(self, spark: SparkSession, warehouse: Path, name: Name, shape: Shape, app_id: str, since_ms: int) -> None:
         self.name, self.shape, self._app_id, self._since_ms = name, shape, app_id, since_ms
         self.table = DeltaFolder(spark, warehouse.joinpath(*name))
-        self._reached: int | None = None
+        self.progress = Progress(self.table, app_id)
         self._only_ours: bool | None = None
 
     @property
     def label(self) -> str:
         """The three-part name."""
         return ".".join(self.name)
-
-    @property
-    def reached(self) -> int:
-        """The newest landed batch this table holds, by the table's own log; -1 for none."""
-        if self._reached is None:
-            self._reached = self.table.transaction(self._app_id) if self.table.exists() else -1
-        return self._reached
 
     def ensure(self) -> None:
         """Make the table, empty, where it is not there."""
@@ -71,11 +65,13 @@ class Target:
     def write(self, landing: DataFrame, after: int, high: int, span: Span | None) -> None:
         """Add the rows that landed after batch `after` up to `high`, which lie within `span` (None: there are none)."""
         self.ensure()
-        if span is not None:
-            landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
-            rows = self.shape.project(landed)
-            self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
-        self._reached = high
+        if span is None:
+            return
+        after = max(after, self.progress.before_write())
+        landed = landing.where((F.col("landing_seq") > after) & (F.col("landing_seq") <= high) & self.shape.wanted)
+        rows = self.shape.project(landed)
+        self.table.append((rows if self._is_new(span) else self._missing(rows, span)).coalesce(2), self._app_id, high)
+        self.progress.done(high)
 
     def _is_new(self, span: Span) -> bool:
         """Whether the landing table has seen all that this table could hold of these rows: it drops copies within 24 hours.
@@ -83,7 +79,7 @@ class Target:
         So it is where this table has only ever been filled from it, as far as it says itself, and the records are of today. Looking
         into the table costs as much as writing to it.
         """
-        if self.reached < 0 or self.shape.time is None:
+        if self.progress.reached < 0 or self.shape.time is None:
             return False
         if self._only_ours is None:
             self._only_ours = self.table.created_ms() >= self._since_ms

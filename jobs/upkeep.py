@@ -40,7 +40,8 @@ class Upkeep:
         """Do the most urgent thing, if there is one."""
         at_most = COMMITS_WHEN_IDLE if idle else COMMITS_AT_MOST
         for name, commits in self._fanout.commits.items():
-            if commits >= at_most and name not in self._fanout.work:
+            work = self._fanout.work.get(name)
+            if commits >= at_most and not (work and (idle or work.error)):
                 self._fanout.commits[name] = 0
                 return self._tidy(self._fanout.targets[name].table)
         if self._landing.version() - self._landing_version >= at_most:

@@ -21,15 +21,15 @@ from pipeline.stack.kafka_server import KafkaServer
 from pipeline.stack.ports import free_port
 from tests.jobs.running_job import RunningJob
 
-# Neither UTC nor a whole hour away from it: a time that goes through the machine's own zone comes out wrong.
-ODD_ZONE = "Asia/Kolkata"
+# Neither UTC nor a whole hour away from it: a time that goes through the machine's own zone comes out wrong. SLUICE_TEST_ZONE: another one.
+ZONE = os.environ.get("SLUICE_TEST_ZONE", "Asia/Kolkata")
 
 
 @pytest.fixture(scope="package")
 def odd_zone() -> Iterator[None]:
     """Python's local time is another than the tables'."""
     before = os.environ.get("TZ")
-    os.environ["TZ"] = ODD_ZONE
+    os.environ["TZ"] = ZONE
     time.tzset()
     try:
         yield

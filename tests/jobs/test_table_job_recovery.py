@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from jobs import fanout, upkeep
+from jobs.delta import DeltaFolder
 from jobs.table_job import TableJobFailed, _alone
 from pipeline.kafka.connection import client_options
 from pipeline.records import InferenceRecord
@@ -106,6 +108,47 @@ def test_a_table_that_can_not_be_written_stops_only_its_own_rows_and_they_follow
     assert job.status()["targets"]["broken.logs.a_request_response"]["error"] is None
 
 
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """The folder is a disk of its own, so small; its content stays behind."""
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr}")
+    aside = folder.with_name(f".aside-{folder.name}")
+    try:
+        yield
+    finally:
+        shutil.copytree(folder, aside)
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+        aside.rename(folder)
+
+
+def test_a_table_whose_disk_is_full_stops_only_its_own_rows_and_they_follow_when_there_is_room(
+    job: RunningJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, healthy = ("full", "logs", "a"), ("roomy", "logs", "a")
+    folder = job.warehouse / "full" / "logs" / "a_request_response"
+    rng = random.Random(3)
+    with small_disk(folder, "200k"):
+        job.produce([record(full, request_id="full-1")])
+        job.settle()
+        # Does not shrink: half of it can't be written.
+        job.produce([record(full, request_id=f"full-{n}", request=rng.randbytes(50_000).hex()) for n in range(2, 8)])
+        job.produce([record(healthy, request_id="roomy-1")])
+        job.land()
+        job.until(lambda: list(job.run.fanout.work) == [("full", "logs", "a_request_response")])
+        job.until(lambda: job.run.fanout.work["full", "logs", "a_request_response"].tries > 2)
+        assert ids(job.rows("roomy.logs.a_request_response")) == ["roomy-1"]
+        assert "table full.logs.a_request_response in" in caplog.text and "No space left on device" in caplog.text
+        assert "No space left" in job.status()["targets"]["full.logs.a_request_response"]["error"]
+        job.restart(lambda: job.produce([record(full, request_id="full-8")]) and None)
+        subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
+        job.settle()
+        assert ids(job.rows("full.logs.a_request_response")) == [f"full-{n}" for n in range(1, 9)]
+
+
 def test_a_kill_between_landing_and_spreading_leaves_nothing_out_and_doubles_nothing(job: RunningJob) -> None:
     name = "killed"
     table = (name, "logs", "a")
@@ -145,6 +188,18 @@ def test_everything_read_again_without_the_landing_table_doubles_nothing(job: Ru
     job.restart(lose)
     job.settle()
     assert everything(job) == before
+
+
+def test_a_start_writes_nothing_where_nothing_is_missing(job: RunningJob) -> None:
+    table = ("started", "logs", "a")
+    job.produce([endpoint("started", table), blocked_record(table, "started-1")])
+    job.settle()
+    folders = sorted(log.parent for log in job.warehouse.glob("*/*/*/_delta_log"))
+    before = {folder: DeltaFolder(job.spark, folder).version() for folder in folders}
+    job.restart()
+    job.settle()
+    assert {folder: DeltaFolder(job.spark, folder).version() for folder in folders} == before
+    assert {told["lag_batches"] for told in job.status()["targets"].values()} == {0}
 
 
 def test_the_landing_table_forgets_after_two_days_what_is_in_every_table(job: RunningJob, monkeypatch: pytest.MonkeyPatch) -> None:
