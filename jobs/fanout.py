@@ -113,7 +113,8 @@ class Fanout:
     def run(self, *, idle: bool) -> bool:
         """Write those that are most urgent of what is due, side by side; whether anything was written. `idle`: no batch is waiting."""
         now = time.monotonic()
-        due = [(n, work) for n, work in self.work.items() if work.due_s <= now and (n != self._hourly.name or self._rollup_due(now, idle))]
+        ready = [(name, work) for name, work in self.work.items() if work.due_s <= now]
+        due = [(name, work) for name, work in ready if name != self._hourly.name or self._rollup_due(work, now, idle)]
         turns = next_turns(due, now, AT_ONCE)
         self.hurries = len(turns) < len(due)
         if not turns:
@@ -180,7 +181,9 @@ class Fanout:
             if row.seq > self._hourly.progress.reached:
                 self._want(self._hourly, span)
 
-    def _rollup_due(self, now: float, idle: bool) -> bool:
+    def _rollup_due(self, work: Work, now: float, idle: bool) -> bool:
+        if work.span and self._hours_known < 0:
+            return False
         # While rows pour in, the hours are counted every few seconds, whether more wait for endpoint_usage or not; once they rest, at once.
         return now - self._rolled_up_s > ROLLUP_EVERY_S or (idle and self._usage.name not in self.work)
 
