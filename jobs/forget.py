@@ -13,6 +13,7 @@ import json
 import logging
 import queue
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -60,11 +61,21 @@ class Forgotten:
 
 
 class Eraser:
-    """Erases in the thread that writes the tables; `ask` is for all others. `in_batch` is held while a batch lands."""
+    """Erases in the thread that writes the tables; `ask` is for all others.
 
-    def __init__(self, spark: SparkSession, settings: Settings, users: ErasedUsers, in_batch: AbstractContextManager[Any]) -> None:
+    `in_batch` is held while a batch lands; `changed` is called when rows that have landed were changed.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        users: ErasedUsers,
+        in_batch: AbstractContextManager[Any],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._spark, self._warehouse, self._page = spark, settings.warehouse_dir, settings.dashboard_file
-        self._users, self._in_batch = users, in_batch
+        self._users, self._in_batch, self._changed = users, in_batch, changed
         self._asked: queue.SimpleQueue[tuple[str, Future[Forgotten]]] = queue.SimpleQueue()
 
     def ask(self, name: str) -> Forgotten:
@@ -73,9 +84,8 @@ class Eraser:
         self._asked.put((name, asked))
         return asked.result()
 
-    def do_asked(self) -> bool:
-        """Erase whom somebody has asked to; whether there was anybody. Whoever asked gets the outcome, and nothing is raised here."""
-        were_asked = not self._asked.empty()
+    def do_asked(self) -> None:
+        """Erase whom somebody has asked to; whoever asked gets the outcome, and nothing is raised here."""
         while not self._asked.empty():
             name, asked = self._asked.get()
             try:
@@ -84,7 +94,6 @@ class Eraser:
                 # Without its words, which may hold the name.
                 log.error("an erasure is not finished: %s", type(exc).__name__)
                 asked.set_exception(exc)
-        return were_asked
 
     def forget(self, name: str) -> Forgotten:
         """Erase what this user asked up to now. Raises InvalidParameter, Busy, ErasureUnfinished."""
@@ -136,6 +145,7 @@ class Eraser:
                     done.tables[".".join(one)] = changed
             except Exception as exc:
                 wrong[".".join(one)] = reason(exc).replace(name, "...")
+        self._changed()
         self._recount(erasure)
         done.page_removed = self._remove_page(name)
         if wrong:

@@ -71,7 +71,7 @@ class TableJob:
             self.landing = Landing(spark, settings.warehouse_dir, checkpoint, erased_users)
             self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
             self.fanout.recover()
-            self.eraser = Eraser(spark, settings, erased_users, self._in_batch)
+            self.eraser = Eraser(spark, settings, erased_users, self._in_batch, self.fanout.forget_files)
             self._upkeep = Upkeep(self.fanout, settings, self.eraser)
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._last_batch: dict[str, int] | None = None
@@ -108,8 +108,7 @@ class TableJob:
         # Where rows land one batch after the other, what can wait, waits.
         idle = not self._in_batch.locked() and time.monotonic() - self._landed_s > 2 * self._settings.trigger_s
         wrote = self.fanout.run(idle=idle)
-        if self.eraser.do_asked():
-            self.fanout.forget_files()
+        self.eraser.do_asked()
         if not (wrote and idle):
             # Where tables are written without a pause, what upkeep can't put off any longer is done between them.
             self._upkeep.run(idle=idle)

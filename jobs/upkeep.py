@@ -96,7 +96,6 @@ class Upkeep:
         self._erased_s = time.monotonic()
         if self._eraser.unfinished:
             self._attempt("finishing erasures", self._landing, self._eraser.finish)
-            self._fanout.forget_files()
         if self._eraser.unswept:
             self._attempt("removing erased files", self._landing, self._eraser.sweep)
 
