@@ -1,14 +1,15 @@
 """What erasing a user changes in a row: the same for rows of every table, and for those that are about to land.
 
-A row is the user's where its `requester` is, or a value of its `usage_context` (an application names there for whom it asks). Its texts go,
-its name becomes the pseudonym, and all that is counted stays as it is. A dead letter is theirs where its bytes hold the name as
-a JSON string, or at all where it is an address: then the bytes go. What comes after `until_ms` is not touched. Pure expressions.
+A row is the user's where its `requester` is, or a value of its `usage_context` (an application names there for whom it asks), and so are
+the findings about such a request, which don't say for whom it was asked. Its texts go, its name becomes the pseudonym, and all that is
+counted stays as it is. A dead letter is theirs where its bytes hold the name as a JSON string, or at all where it is an address: then
+the bytes go. What comes after `until_ms` is not touched. Pure expressions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -28,18 +29,20 @@ CODE = "ERASED"
 
 @dataclass(frozen=True)
 class User:
-    """Whose rows, as columns. `signs`: the bytes by which a dead letter is known as theirs."""
+    """Whose rows, as columns. `signs`: the bytes by which a dead letter is known as theirs; `asked`: ids of requests made for them."""
 
     name: Column
     pseudonym: Column
     until_ms: Column
     signs: Column
+    asked: Column
 
     @classmethod
-    def literal(cls, name: str, erasure: Erasure) -> User:
+    def literal(cls, name: str, erasure: Erasure, asked: Iterable[str] = ()) -> User:
         """As constants: never for a commit, whose condition a table's history keeps."""
         found = F.array(*[F.lit(sign) for sign in signs(name)])
-        return cls(F.lit(name), F.lit(erasure.pseudonym), F.lit(erasure.until_ms), found)
+        ids = F.from_json(F.lit(json.dumps(list(asked))), "array<string>")
+        return cls(F.lit(name), F.lit(erasure.pseudonym), F.lit(erasure.until_ms), found, ids)
 
 
 def signs(name: str) -> list[bytes]:
@@ -56,6 +59,11 @@ def names_users(schema: StructType) -> bool:
 def has_bytes(schema: StructType) -> bool:
     """Whether these are dead letters, or may be."""
     return "reason" in schema.fieldNames() and any(f.name == "value" and f.dataType == BinaryType() for f in schema.fields)
+
+
+def is_findings(schema: StructType) -> bool:
+    """Whether a row of such a table is a finding about a request."""
+    return {"request_id", "assessment_details"} <= set(schema.fieldNames())
 
 
 def erasing(schema: StructType, user: User, prefix: str = "") -> tuple[Column, dict[str, Column]]:
@@ -76,6 +84,8 @@ def _signs_of(schema: StructType, user: User, prefix: str) -> Iterator[Column]:
             yield F.col(prefix + person) == user.name
     if "usage_context" in names:
         yield F.array_contains(F.map_values(prefix + "usage_context"), user.name)
+    elif is_findings(schema):
+        yield F.array_contains(user.asked, F.col(prefix + "request_id"))
     if has_bytes(schema):
         for part in ("key", "value"):
             yield F.col(prefix + "reason").isNotNull() & _held(F.col(prefix + part), user)

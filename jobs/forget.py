@@ -13,7 +13,7 @@ import json
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ USAGE: Name = ("system", "serving", "endpoint_usage")
 WAIT_S = 30.0
 # Longer than tables keep files that no version needs (targets.PROPERTIES).
 FILES_STAY_MS = DAY_MS + 60_000
-USER_COLUMNS = "name string, pseudonym string, until_ms long, signs array<binary>"
+USER_COLUMNS = "name string, pseudonym string, until_ms long, signs array<binary>, asked array<string>"
 
 
 class ErasureUnfinished(SluiceError):
@@ -134,11 +134,12 @@ class Eraser:
 
     def _everywhere(self, name: str, erasure: Erasure) -> Forgotten:
         tables = self._tables()
+        asked = _asked_for(tables.values(), name)
         done = Forgotten(erasure.pseudonym, 0, len(tables))
         wrong: dict[str, str] = {}
         for one, table in tables.items():
             try:
-                changed = _erase_in(table, name, erasure)
+                changed = _erase_in(table, name, erasure, asked)
                 if one == LANDING:
                     changed += self._erase_creator(table)
                 if changed:
@@ -159,12 +160,14 @@ class Eraser:
     def _tables(self) -> dict[Name, DeltaFolder]:
         """All tables that may name a user.
 
-        Dead letters first: their bytes don't say whose they are, should this be cut off and the name be known by its hash alone.
+        Dead letters first: their bytes don't say whose they are, should this be cut off and the name be known by its hash alone. Last those
+        that say for whom a request was made: findings are known by them.
         """
         folders = {name: DeltaFolder(self._spark, self._warehouse.joinpath(*name)) for name in tables_in(self._warehouse)}
         schemas = {name: table.read().schema for name, table in folders.items() if table.exists()}
         found = [name for name, schema in schemas.items() if names_users(schema)]
-        return {name: folders[name] for name in sorted(found, key=lambda name: not has_bytes(schemas[name]))}
+        order = sorted(found, key=lambda name: (not has_bytes(schemas[name]), "usage_context" in schemas[name].fieldNames()))
+        return {name: folders[name] for name in order}
 
     def _names(self) -> set[str]:
         """All names in all tables."""
@@ -214,22 +217,33 @@ class Eraser:
         return True
 
 
-def _erase_in(table: DeltaFolder, name: str, erasure: Erasure) -> int:
+def _asked_for(tables: Iterable[DeltaFolder], name: str) -> list[str]:
+    """The ids of the requests that others made for this user."""
+    found: set[str] = set()
+    for table in tables:
+        rows = table.read()
+        if {"request_id", "requester", "usage_context"} <= set(rows.columns):
+            theirs = rows.where((F.col("requester") != name) & F.array_contains(F.map_values("usage_context"), name))
+            found |= {row[0] for row in theirs.select("request_id").distinct().collect()}
+    return sorted(found)
+
+
+def _erase_in(table: DeltaFolder, name: str, erasure: Erasure, asked: list[str]) -> int:
     """Change the user's rows of one table; how many they were."""
     rows = table.read()
     # Looked for by the name itself, which a commit must not: its condition stays in the table's history.
-    found = rows.where(erasing(rows.schema, User.literal(name, erasure))[0]).count()
+    found = rows.where(erasing(rows.schema, User.literal(name, erasure, asked))[0]).count()
     if found:
-        user = User(F.col("s.name"), F.col("s.pseudonym"), F.col("s.until_ms"), F.col("s.signs"))
+        user = User(F.col("s.name"), F.col("s.pseudonym"), F.col("s.until_ms"), F.col("s.signs"), F.col("s.asked"))
         is_theirs, changes = erasing(rows.schema, user, "t.")
-        source = _as_row(table.spark, name, erasure)
+        source = _as_row(table.spark, name, erasure, asked)
         merge = DeltaTable.forPath(table.spark, str(table.path)).alias("t").merge(source.alias("s"), is_theirs)
         merge.whenMatchedUpdate(set=changes).execute()
     return found
 
 
-def _as_row(spark: SparkSession, name: str, erasure: Erasure) -> DataFrame:
-    row = (name, erasure.pseudonym, erasure.until_ms, [bytearray(sign) for sign in signs(name)])
+def _as_row(spark: SparkSession, name: str, erasure: Erasure, asked: list[str]) -> DataFrame:
+    row = (name, erasure.pseudonym, erasure.until_ms, [bytearray(sign) for sign in signs(name)], asked)
     return spark.createDataFrame([row], USER_COLUMNS)
 
 

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql.types import StructType
 
 from jobs.delta import DeltaFolder
+from jobs.erased_users import ErasedUsers
 from jobs.landing import NAME as LANDING_NAME
 from jobs.landing import PROPERTIES, STATS, Landing
 from jobs.prices import apply_prices, read_prices
@@ -89,12 +90,13 @@ def test_a_landing_table_of_before_takes_what_has_come_to_the_record_since(job: 
     row = dict.fromkeys(LANDING.names) | {"landing_seq": 1, "kind": "record", "request_id": "old", "timestamp_ms": NOW_MS}
     table.append(job.spark.createDataFrame([tuple(row[name] for name in before.names)], before), "job", 1)
 
-    landing = Landing(job.spark, tmp_path, tmp_path / "checkpoint")
+    nobody = ErasedUsers(job.spark, tmp_path, tmp_path)
+    landing = Landing(job.spark, tmp_path, tmp_path / "checkpoint", nobody)
     new = row | {"request_id": "new", "replay_of": "old"}
     landing.table.append(job.spark.createDataFrame([tuple(new[name] for name in LANDING.names)], LANDING), "job", 2)
     assert landing.table.read().columns == LANDING.names
     found = {r["request_id"]: r["replay_of"] for r in landing.table.read().collect()}
     assert found == {"old": None, "new": "old"}
     version = landing.table.version()
-    Landing(job.spark, tmp_path, tmp_path / "checkpoint")
+    Landing(job.spark, tmp_path, tmp_path / "checkpoint", nobody)
     assert landing.table.version() == version
