@@ -55,7 +55,8 @@ test-faults: $(VENV)/installed-dev jars ## the fault suite: load while processes
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 ZONES ?= Asia/Kolkata Asia/Kolkata Asia/Kolkata America/St_Johns Pacific/Chatham
-test-tables: $(VENV)/installed-dev jars ## the table job's tests with its crash matrix, three times, then in two other time zones
+test-tables: $(VENV)/installed-dev jars ## the table job on a Spark cluster, then its tests with the crash matrix, three times, and in two other time zones
+	@$(BIN)/python -m pytest -m '' tests/jobs/test_cluster.py tests/jobs/test_large_records.py $(ARGS)
 	@for zone in $(ZONES); do echo "SLUICE_TEST_ZONE=$$zone"; \
 	  SLUICE_TEST_ZONE=$$zone $(BIN)/python -m pytest -m '' $(TABLE_TESTS) $(ARGS) || exit 1; done
 

@@ -29,7 +29,7 @@ from pipeline.topics import HOUR_MS, RECORDS
 from tests.jobs.running_job import NOW_MS, endpoint, produce, record
 from tests.jobs.spark_cluster import SparkCluster, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 TABLE = ("spread", "logs", "chat")
 IDS = (

@@ -13,7 +13,7 @@ from pipeline.records import InferenceRecord
 from pipeline.topics import RECORDS
 from tests.jobs.running_job import RunningJob, record
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 TABLE = ("large", "logs", "a")
 COUNT = 300

@@ -45,7 +45,7 @@ TEXT = "a text that no log may hold"
 # Those at which a real process is killed: what is committed first, in between, and last.
 KILLED_AT = [(REQUESTS, "after"), (LANDING, "after"), (HOURLY, "before")]
 # Of each kind one; `make test-tables` tries them all.
-IN_SHORT = (LANDING, REQUESTS, HOURLY)
+IN_SHORT = (LANDING, REQUESTS)
 
 
 def each(tables: Iterable[str]) -> list[Any]:
@@ -185,7 +185,15 @@ def checkpoint_and_landing_are_lost(job: RunningJob) -> None:
 LOSSES = [newest_commit_is_lost, checkpoint_is_lost, checkpoint_and_landing_are_lost]
 
 
-@pytest.mark.parametrize(("spread", "loss"), [(False, None), (False, newest_commit_is_lost), *((True, loss) for loss in LOSSES)])
+@pytest.mark.parametrize(
+    ("spread", "loss"),
+    [
+        pytest.param(False, None, marks=pytest.mark.long),
+        (False, newest_commit_is_lost),
+        pytest.param(True, newest_commit_is_lost, marks=pytest.mark.long),
+        *((True, loss) for loss in LOSSES[1:]),
+    ],
+)
 def test_an_end_after_the_checkpoints_commit_and_a_checkpoint_that_is_lost(
     own_job: RunningJob, sent: Sent, spread: bool, loss: Callable[[RunningJob], None] | None
 ) -> None:
