@@ -49,6 +49,13 @@ class _Connection:
                     side.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
                 side.transport.abort()
 
+    async def close(self) -> None:
+        """Both have ended their side: what is still to be sent is sent first. An RST could overtake it, and the end too."""
+        for side in (self.client, self.server):
+            if side is not None:
+                side.close()
+                await side.wait_closed()
+
 
 class Proxy:
     """Forwards to 127.0.0.1:`target_port`. `port` is its own; it is taken by the constructor, so that it can be told to others first."""
@@ -129,6 +136,7 @@ class Proxy:
                     chunks: Chunks = asyncio.Queue(MAX_UNDER_WAY)
                     tasks.create_task(self._read(connection, source, chunks, from_client=source is reader))
                     tasks.create_task(self._write(connection, chunks, sink))
+            await connection.close()
         except* OSError:
             pass  # One side has broken it off, or nobody listens at the target: the other side is told below.
         finally:

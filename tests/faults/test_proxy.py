@@ -72,6 +72,20 @@ def test_bytes_pass_in_order_and_the_end_passes_too(proxy: Proxy) -> None:
         assert connection.recv(1) == b""
 
 
+def test_who_reads_slowly_has_every_byte_before_the_end(proxy: Proxy) -> None:
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", proxy.port))
+        data = bytes(range(256)) * 20_000
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        back = b""
+        while more := connection.recv(65_536):
+            back += more
+        assert back == data
+
+
 def test_each_direction_is_delayed_and_no_longer_when_all_is_plain(proxy: Proxy) -> None:
     with connect(proxy) as connection:
         proxy.delay(0.2)
