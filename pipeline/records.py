@@ -52,6 +52,10 @@ class GuardrailRun(BaseModel):
     duration_ms: float
 
 
+# Of a request that is replayed: which one it is a replay of, and with its answer what its row would have said.
+REPLAY_OF_HEADER, REPLAYED_HEADER = "x-sluice-replay-of", "x-sluice-replayed"
+
+
 class ReplayFacts(BaseModel):
     """What the answer to a replayed request tells beside itself, since it has no row to read that from."""
 

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
 
     # --- the table job
     trigger_s: float = Field(4.0, gt=0, description="from the start of one micro-batch to the start of the next, at least")
-    max_offsets_per_trigger: int = Field(20_000, gt=0)
+    max_offsets_per_trigger: int = Field(60_000, gt=0)
     alerts: Path | None = Field(None, description="file of alert rules (YAML), reread when it changes")
     retention: str = Field(
         "", pattern=r"^([\w.*?-]+=[1-9]\d{0,4}(,|$))*$",

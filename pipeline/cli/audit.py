@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.api import with_kafka_of
-from pipeline.cli.terminal import KAFKA_SETTINGS, errors, output, with_settings
+from pipeline.cli.terminal import KAFKA_SETTINGS, errors, output, print_table, with_settings
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from jobs.audit import Audit
+
+# Of the figures: none of these may be above zero.
+WRONG = ("missing", "double", "unexplained")
 
 
 @with_settings(*KAFKA_SETTINGS, "data", "warehouse")
@@ -38,18 +41,15 @@ def audit(
 
 
 def _show(found: Audit) -> None:
-    from rich import box
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ("wanted", "rows", "missing", "waiting", "double", "unexplained")
-    table.add_column("table", overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
+    rows: list[list[str | Text]] = []
     for one in found.tables:
-        cells = [f"{getattr(one, column):,}" for column in columns]
-        table.add_row(one.name, *[f"[red]{cell}[/red]" if i in (2, 4, 5) and cell != "0" else cell for i, cell in enumerate(cells)])
-    output.print(table)
+        figures = {column: getattr(one, column) for column in columns}
+        cells = [Text(f"{n:,}", "red" if n and column in WRONG else "") for column, n in figures.items()]
+        rows.append([one.name, *cells])
+    print_table(("table", *columns), rows)
     for one in found.tables:
         for kind, ids in one.examples.items():
             output.print(f"{one.name}: {kind}, for example {', '.join(ids)}", highlight=False, markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.api import CommandFailed, read_document
-from pipeline.cli.terminal import errors, output, with_settings
+from pipeline.cli.terminal import errors, output, print_table, with_settings
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,9 +72,9 @@ def cost(
         changed = [(str(d.model or "no model"), f"{d.before:f}", f"{d.after:f}", f"{d.after - d.before:+f}") for d in differences]
         if start < costs.frozen_before:
             output.print(f"hours before {costs.frozen_before:%Y-%m-%d %H:%M} keep their costs: their usage is deleted", highlight=False)
-        _print("priced again", ("model", "before", "after", "difference"), changed, 1)
+        print_table(("model", "before", "after", "difference"), changed, title="priced again")
     cells = [tuple([str(cell or "-") for cell in row[: len(names)]] + [_figure(cell) for cell in row[len(names) :]]) for row in rows]
-    _print(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", (*names, *FIGURES), cells, len(names))
+    print_table((*names, *FIGURES), cells, texts=len(names), title=f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
     unpriced = sum(row.unpriced for row in rows)
     if unpriced:
         output.print(f"{unpriced:,} requests have no price: their costs are in no sum; see `sluice prices apply`", highlight=False)
@@ -95,18 +94,6 @@ def _sums(costs: Costs, by: list[str], start: datetime, end: datetime) -> list[R
 
 def _figure(cell: Any) -> str:
     return "-" if cell is None else f"{cell:,}" if isinstance(cell, int) else f"{cell:,.6f}"
-
-
-def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], names: int) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < names else "right")
-    for row in rows:
-        table.add_row(*row)
-    output.print(table, markup=False)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.terminal import errors, output, with_settings
+from pipeline.cli.terminal import errors, output, print_table, with_settings
 from pipeline.settings import Settings
 
 
@@ -34,16 +34,8 @@ def forget(
 
 
 def _show(done: dict[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("table", overflow="fold")
-    table.add_column("rows changed", justify="right")
-    for name, rows in done["tables"].items():
-        table.add_row(name, f"{rows:,}")
     if done["tables"]:
-        output.print(table, markup=False)
+        print_table(("table", "rows changed"), [(name, f"{rows:,}") for name, rows in done["tables"].items()])
     else:
         output.print("no table names this user; is the name written as in `requester`?", highlight=False)
     if done["page_removed"]:

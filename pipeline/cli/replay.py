@@ -15,11 +15,11 @@ import typer
 
 from pipeline.cli.api import CommandFailed, Gateway, Host, Token
 from pipeline.cli.endpoints import ENDPOINTS
-from pipeline.cli.terminal import errors, output, with_settings
+from pipeline.cli.terminal import errors, output, print_table, with_settings
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pipeline.replay.figures import Figures
     from pipeline.replay.folder import Replay, Replays
@@ -139,25 +139,12 @@ def _keep(replay: Replay, replays: Replays, settings: Settings, target: dict[str
 
 
 def _print(found: Figures) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     from pipeline.replay.figures import summary
-
-    def show(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for place, column in enumerate(columns):
-            table.add_column(column, justify="right" if place else "left")
-        for row in rows:
-            # A finding's or an endpoint's name is no markup.
-            table.add_row(*map(Text, row))
-        output.print(table)
 
     def say(text: str) -> None:
         output.print(text, markup=False, highlight=False)
 
-    show(("", "then", "now"), summary(found))
+    print_table(("", "then", "now"), summary(found))
     say(f"{found.other_status:,} of {found.pairs:,} requests have another status now")
     if found.similarity:
         spread = ", ".join(f"{p} % are below {value:.2f}" for p, value in found.similarity.items() if p != 50)
@@ -167,7 +154,7 @@ def _print(found: Figures) -> None:
         )
     if found.findings:
         lines = [(name, *(f"{count:,}" for count in counts)) for name, counts in found.findings.items()]
-        show(("guardrails found", "then", "now", "only now", "only then"), lines)
+        print_table(("guardrails found", "then", "now", "only now", "only then"), lines)
     say(f"{found.other_findings:,} requests with other findings of guardrails now")
     if found.masked:
         say(f"{found.masked:,} were masked before they were logged: this endpoint never saw what was masked")

@@ -1,4 +1,4 @@
-"""What the commands share on the terminal: where output and errors go, the options made from Settings, and how logging looks.
+"""What the commands share on the terminal: where output and errors go, how tables and logging look, the options made from Settings.
 
 Results go to stdout and nothing else does, so that they can be piped; progress and errors go to stderr.
 """
@@ -9,8 +9,8 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -19,6 +19,9 @@ from rich.console import Console
 from pipeline.endpoints import describe
 from pipeline.errors import InvalidParameter
 from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 output = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -73,6 +76,20 @@ def _option(name: str) -> inspect.Parameter:
     )  # fmt: skip
     annotation: Any = Annotated[bool | None, option] if flag else Annotated[str | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, texts: int = 1, title: str | None = None) -> None:
+    """Print rows as a table; the first `texts` columns begin at the left, the others are figures. No text in a cell is markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < texts else "right", overflow="fold" if place < texts else "ellipsis")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    output.print(table)
 
 
 def log_to_stderr() -> None:

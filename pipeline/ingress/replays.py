@@ -19,10 +19,9 @@ from pipeline.ingress.answers import Header
 from pipeline.ingress.auth import require_admin
 from pipeline.ingress.http_body import Headers
 from pipeline.ingress.replies import Answer
-from pipeline.records import MAX_REQUEST_ID_CHARS, RequestId
+from pipeline.records import MAX_REQUEST_ID_CHARS, REPLAY_OF_HEADER, REPLAYED_HEADER, RequestId
 
-REPLAY_OF = b"x-sluice-replay-of"
-REPLAYED = b"x-sluice-replayed"
+REPLAY_OF, REPLAYED = REPLAY_OF_HEADER.encode(), REPLAYED_HEADER.encode()
 _ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
@@ -36,7 +35,7 @@ def replay_of(headers: Headers, caller: Token) -> str:
         return _ID.validate_python(unquote_to_bytes(given.strip()).decode())
     except (UnicodeDecodeError, ValidationError):
         raise InvalidParameter(
-            f"{REPLAY_OF.decode()}: must be the id of a logged request, of 1 to {MAX_REQUEST_ID_CHARS} characters, percent-encoded"
+            f"{REPLAY_OF_HEADER}: must be the id of a logged request, of 1 to {MAX_REQUEST_ID_CHARS} characters, percent-encoded"
         ) from None
 
 

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 from faust.auth import SASLCredentials, SSLCredentials
 
+import pipeline.kafka.closed_connections  # noqa: F401
 from pipeline.kafka.pacing import paced
 from pipeline.settings import Settings
 from pipeline.topics import MAX_RECORD_BYTES

@@ -107,12 +107,18 @@ def percentiles(values: Sequence[float], wanted: Sequence[int]) -> dict[int, flo
     return {p: float(v) for p, v in zip(wanted, np.percentile(np.array(values, dtype=float), list(wanted)), strict=True)}
 
 
-def _side(pairs: Sequence[Pair], priced: Sequence[Pair], side: str) -> Side:
+def latencies(pairs: Sequence[Pair], side: str, wanted: Sequence[int]) -> dict[int, float]:
+    """Percentiles of how long the delivered answers of a side (BEFORE, AFTER) took, in ms."""
     delivered = [pair[f"{side}execution_time_ms"] for pair in pairs if pair[f"{side}status_code"] == 200]
+    return percentiles([ms for ms in delivered if ms is not None], wanted)
+
+
+def _side(pairs: Sequence[Pair], priced: Sequence[Pair], side: str) -> Side:
+    statuses = Counter(pair[f"{side}status_code"] for pair in pairs)
     return Side(
-        statuses=dict(sorted(Counter(pair[f"{side}status_code"] for pair in pairs).items())),
-        delivered=len(delivered),
-        latency_ms=percentiles([ms for ms in delivered if ms is not None], (50, 95)),
+        statuses=dict(sorted(statuses.items())),
+        delivered=statuses[200],
+        latency_ms=latencies(pairs, side, (50, 95)),
         input_tokens=sum(pair[f"{side}input_tokens"] or 0 for pair in pairs),
         output_tokens=sum(pair[f"{side}output_tokens"] or 0 for pair in pairs),
         cost=sum((pair[f"{side}cost"] for pair in priced), Decimal(0)),

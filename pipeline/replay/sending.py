@@ -20,13 +20,13 @@ from urllib.parse import quote
 import httpx
 
 from pipeline.cli.api import explain
+from pipeline.records import REPLAY_OF_HEADER, REPLAYED_HEADER
 from pipeline.replay.comparing import findings, similarity, text_of
 from pipeline.replay.folder import ReplayFailed
 from pipeline.replay.records import Original, Result
 
 GIVE_UP_S = 180.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
-REPLAY_OF, REPLAYED = "x-sluice-replay-of", "x-sluice-replayed"
 USELESS = (401, 403, 404)
 
 
@@ -62,7 +62,7 @@ class Sender:
         headers = {
             "content-type": "application/json",
             "idempotency-key": key_of(self._replay_id, original),
-            REPLAY_OF: quote(original.request_id, safe=""),
+            REPLAY_OF_HEADER: quote(original.request_id, safe=""),
         }
         give_up_s, pause_s = time.monotonic() + GIVE_UP_S, FIRST_PAUSE_S
         while True:
@@ -71,7 +71,7 @@ class Sender:
             except httpx.TransportError as exc:
                 reason = f"no answer from {self._client.base_url}: {str(exc) or type(exc).__name__}"
             else:
-                if REPLAYED in answer.headers or answer.status_code in range(400, 500) and answer.status_code not in (*USELESS, 429):
+                if REPLAYED_HEADER in answer.headers or answer.status_code in range(400, 500) and answer.status_code not in (*USELESS, 429):
                     return result_of(original, answer)
                 if answer.status_code in USELESS:
                     raise ReplayFailed(explain(answer))
@@ -93,7 +93,7 @@ def key_of(replay_id: str, original: Original) -> str:
 
 def result_of(original: Original, answer: httpx.Response) -> Result:
     """What came of it, by the answer and the header that the gateway adds to a replay's."""
-    facts: dict[str, Any] = json.loads(answer.headers.get(REPLAYED, "{}"))
+    facts: dict[str, Any] = json.loads(answer.headers.get(REPLAYED_HEADER, "{}"))
     body = _body(answer)
     return Result(
         place=original.place,

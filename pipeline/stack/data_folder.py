@@ -21,7 +21,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import SluiceError
-from pipeline.stack.ports import free_port, is_free
+from pipeline.stack.ports import becomes_free, free_port, is_free
+
+FORMER_PORT_S = 2.0
 
 
 class DataFolderBusy(SluiceError):
@@ -125,13 +127,20 @@ class DataFolder:
         return known
 
     def port(self, name: str, preferred: int | None) -> int:
-        """A port for `name`: the one it had before, else the preferred one, else any; the first of them that is free. Remembered."""
+        """A port for `name`: the one it had before, else the preferred one, else any; the first of them that is free. Remembered.
+
+        The one it had before may be taken for a moment by the process that had it: one that was killed can be gone from the list of
+        processes before its sockets are. So that one is waited for, FORMER_PORT_S at most.
+        """
         try:
             remembered = orjson.loads(self._ports_file.read_bytes())
         except (OSError, ValueError):
             remembered = {}
-        wishes = [port for port in (remembered.get(name), preferred) if isinstance(port, int)]
-        chosen = next((port for port in wishes if is_free(port)), None) or free_port()
+        former = remembered.get(name)
+        if isinstance(former, int) and becomes_free(former, FORMER_PORT_S):
+            chosen = former
+        else:
+            chosen = preferred if preferred is not None and is_free(preferred) else free_port()
         write_whole(self._ports_file, orjson.dumps(remembered | {name: chosen}))
         return chosen
 

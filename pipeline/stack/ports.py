@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
+
+LOOK_EVERY_S = 0.02
 
 
 def free_port() -> int:
@@ -23,6 +26,14 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
         except OSError:
             return False
         return True
+
+
+def becomes_free(port: int, timeout_s: float) -> bool:
+    """Whether a server can listen on `port` now or within `timeout_s`; blocks until then."""
+    deadline = time.monotonic() + timeout_s
+    while not (free := is_free(port)) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return free
 
 
 def is_listening(address: str, port: int, timeout_s: float = 1.0) -> bool:

@@ -134,6 +134,9 @@ class _Stack:
             changes["kafka"] = f"127.0.0.1:{self._folder.port('kafka', KAFKA_PORT)}"
         if self._options.demo_provider:
             self._demo_port = self._folder.port("demo-provider", None)
+            former = self._folder.read_state()
+            if former is not None and former.demo_url not in (None, self._demo_url):
+                self._say(f"the demo provider is at {self._demo_url} now, its port of before is taken; endpoints name {former.demo_url}")
         self._settings = self._settings.model_copy(update=changes)
 
     async def _start_broker(self) -> None:

@@ -110,6 +110,11 @@ class Worker(faust.App):
     def _new_producer_transport(self) -> Transport:
         return Transport(self.conf.broker_producer, self)
 
+    async def maybe_start_producer(self) -> Any:
+        """As Faust's, which is asked for every table write: its guard against many starts at once gives the loop away three times, and
+        under load the writes then come slower than the requests they belong to."""
+        return self.producer if self.producer.started else await super().maybe_start_producer()
+
     async def on_start(self) -> None:
         """Topics, followers and clients first: an agent's first event finds everything in place."""
         self.guards.prepare()

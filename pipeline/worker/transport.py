@@ -4,7 +4,8 @@ What it changes, and nothing else:
 
 - `ContiguousConsumer` commits only the run of finished offsets that is contiguous from a base it holds itself. Faust 0.15.3
   commits past an unfinished event at the head of a partition, and on a new group has no guard at all (faust#606).
-- It commits only after everything this process has produced was acknowledged by the broker, and not at all where a produce failed.
+- It commits only after everything this process has handed over by then (pipeline/worker/handing_over.py) was acknowledged by the broker,
+  and not at all where a produce failed.
 - Requests are fetched after a rebalance only when it is over (pipeline/worker/releasing.py): Faust drops some of them.
 - Where nothing is committed yet it goes back to the earliest offset after a rebalance, which aiokafka does not.
 - A commit that was begun under one assignment is not finished under another, and sets nothing back.
@@ -38,6 +39,7 @@ from pipeline.kafka.fetch_plan import FetchPlan
 from pipeline.kafka.fetch_session import FetchSessions
 from pipeline.kafka.fetched import forget_fetched
 from pipeline.kafka.pacing import paced
+from pipeline.worker.handing_over import CountedBuffer, HandingOver
 from pipeline.worker.releasing import ReleasesSources
 from pipeline.worker.waiting import WaitsLittle
 from pipeline.worker.watchdog import PASSED_OVER, SESSION_OVER, Waiting, leave
@@ -267,9 +269,9 @@ class IdempotentProducer(driver.Producer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Records between the tables' buffer and aiokafka's: neither of the two counts them.
-        self._handing_over = 0
-        self._handed_over = asyncio.Event()
+        self._handing_over = HandingOver()
+        self.buffer = CountedBuffer(self._handing_over, loop=self.loop, beacon=self.beacon)
+        self.buffer.app = self.app
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
@@ -286,7 +288,7 @@ class IdempotentProducer(driver.Producer):
         """Whether something was handed over that the broker has not acknowledged."""
         accumulator = self._producer._message_accumulator if self._producer is not None else None
         waiting = accumulator is not None and (any(accumulator._batches.values()) or bool(accumulator._pending_batches))
-        return bool(self.buffer.size or self._handing_over) or waiting
+        return bool(self._handing_over) or waiting
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
@@ -294,7 +296,7 @@ class IdempotentProducer(driver.Producer):
     async def send(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """As the driver's, and a delivery that fails is remembered; so is a producer whose sending task has died, which takes no record
         any more."""
-        self._handing_over += 1
+        number = self._handing_over.begin()
         try:
             future: Any = await super().send(*args, **kwargs)
         except ProducerSendError as exc:
@@ -302,8 +304,7 @@ class IdempotentProducer(driver.Producer):
                 self._failed(exc)
             raise
         finally:
-            self._handing_over -= 1
-            self._handed_over.set()
+            self._handing_over.end(number)
         future.add_done_callback(self._settled)
         return future  # type: ignore[no-any-return]
 
@@ -325,9 +326,7 @@ class IdempotentProducer(driver.Producer):
 
     async def delivered(self) -> bool:
         """Wait until all that was handed over so far is in the log; False where a part of it never will be."""
-        while self.buffer.size or self._handing_over:
-            self._handed_over.clear()
-            await self._handed_over.wait()
+        await self._handing_over.all_so_far()
         if self._producer is not None:
             await self._producer.flush()
         return self.failure is None

@@ -7,9 +7,10 @@ import time
 import httpx
 import pytest
 
+from pipeline.records import REPLAYED_HEADER
 from pipeline.replay import sending
 from pipeline.replay.folder import ReplayFailed
-from pipeline.replay.sending import REPLAYED, Sender, key_of
+from pipeline.replay.sending import Sender, key_of
 from tests.replay.test_folder import an_original
 
 FACTS = {
@@ -19,7 +20,7 @@ FACTS = {
 
 
 def answered(status=200, facts=FACTS, body=None, **headers):
-    told = {REPLAYED: json.dumps(facts)} if facts else {}
+    told = {REPLAYED_HEADER: json.dumps(facts)} if facts else {}
     content = {"choices": [{"message": {"content": "texts"}}]} if body is None else body
     return httpx.Response(status, json=content, headers={**told, "x-request-id": "new", **headers})
 

@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
 from pipeline import topics
+from pipeline.worker.handing_over import HandingOver
 from pipeline.worker.transport import ContiguousConsumer, IdempotentProducer, of_its_assignment
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.scheduler import FAULTS_S
@@ -50,20 +51,21 @@ class _Buffer:
     def __init__(self, producer: SimulatedProducer) -> None:
         self._producer = producer
         self._waiting: deque[tuple[Any, ...]] = deque()
+        self._numbers: deque[int] = deque()
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self._waiting)
 
     def put(self, *record: Any) -> None:
         self._waiting.append(record)
+        self._numbers.append(self._producer._handing_over.begin())
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._hand_over())
 
     async def _hand_over(self) -> None:
         while self._waiting:
-            await self._producer.send(*self._waiting.popleft())
+            try:
+                await self._producer.send(*self._waiting.popleft())
+            finally:
+                self._producer._handing_over.end(self._numbers.popleft())
 
 
 class _Driver(faust_driver.Producer):
@@ -72,7 +74,7 @@ class _Driver(faust_driver.Producer):
     def begin(self, process: Any, network: Network) -> None:
         self.process, self.network = process, network
         self.buffer = _Buffer(self)  # type: ignore[assignment]
-        self._handing_over, self._handed_over = 0, asyncio.Event()
+        self._handing_over = HandingOver()
         self._producer = self
         self._queues: dict[TP, deque[tuple[Any, ...]]] = {}
         # In the order of their sending: a set's order would differ from run to run.

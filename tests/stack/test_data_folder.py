@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stack import ports
 from pipeline.stack.data_folder import DataFolder, DataFolderBusy, DataFolderUnusable, PartState, StackState
+from pipeline.stack.ports import is_free
 
 
 def test_a_second_stack_on_the_same_folder_is_refused_with_the_first_ones_process_id(tmp_path: Path) -> None:
@@ -68,3 +70,18 @@ def test_a_port_is_kept_while_it_is_free_and_replaced_when_it_is_taken(tmp_path:
         second = DataFolder(tmp_path).port("kafka", first)
     assert second != first
     assert DataFolder(tmp_path).port("kafka", first) == second
+
+
+def test_a_port_that_is_let_go_of_at_this_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = DataFolder(tmp_path).port("kafka", None)
+    with socket.socket() as dying:
+        dying.bind(("127.0.0.1", first))
+        dying.listen()
+
+        def free_the_next_time(port: int) -> bool:
+            free = is_free(port)
+            dying.close()
+            return free
+
+        monkeypatch.setattr(ports, "is_free", free_the_next_time)
+        assert DataFolder(tmp_path).port("kafka", None) == first

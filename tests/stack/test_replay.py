@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 from jobs.sql_client import QueryFailed, ask
 from pipeline.settings import Settings
 from tests.demo import calls
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -56,14 +56,6 @@ async def log_requests(stack: Any) -> Counter[int]:
 
         await asyncio.gather(*(one(number) for number in range(REQUESTS)))
     return statuses
-
-
-def wait_for(what: str, condition: Any, timeout_s: float = 120.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
-    return found
 
 
 def lines_of(folder: Path) -> int:
@@ -106,8 +98,8 @@ async def test_five_hundred_requests_killed_half_way_and_resumed(stack: Any, tmp
     )
     assert await log_requests(stack) == {200: REQUESTS - 20, 400: 20}
     query = "SELECT * FROM replays.logs.source_request_response"
-    logged = wait_for("the rows", lambda: len(rows := asked(stack, query)) >= REQUESTS and rows)
-    before = wait_for("usage", lambda: (found := usage_of(stack))[1][SOURCE] == REQUESTS and found)
+    logged = wait_for(lambda: len(rows := asked(stack, query)) >= REQUESTS and rows, 120.0, "the rows")
+    before = wait_for(lambda: (found := usage_of(stack))[1][SOURCE] == REQUESTS and found, 120.0, "usage")
 
     replays = stack.data / "replays"
     first = subprocess.Popen(
@@ -119,7 +111,7 @@ async def test_five_hundred_requests_killed_half_way_and_resumed(stack: Any, tmp
     )
     try:
         # By the file that the command goes on from.
-        wait_for("half of the replay", lambda: first.poll() is not None or lines_of(replays) >= REQUESTS // 2)
+        wait_for(lambda: first.poll() is not None or lines_of(replays) >= REQUESTS // 2, 120.0, "half of the replay")
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
@@ -152,14 +144,14 @@ async def test_five_hundred_requests_killed_half_way_and_resumed(stack: Any, tmp
 
     # Nothing of it in the usage figures, in an inference table, or in anybody's limits.
     query = "SELECT replay_of FROM system.internal.landing WHERE replay_of IS NOT NULL AND endpoint_name = 'replay-target'"
-    marked = wait_for("the records", lambda: len(found := asked(stack, query)) >= REQUESTS and found)
+    marked = wait_for(lambda: len(found := asked(stack, query)) >= REQUESTS and found, 120.0, "the records")
     assert Counter(row["replay_of"] for row in marked) == dict.fromkeys(by_id, 1)
     with stack.http(stack.token("alice@example.com")) as client:
         body = {"messages": [{"role": "user", "content": "after it"}]}
         first_call = client.post(f"/serving-endpoints/{TARGET}/invocations", json=body)
     assert (first_call.status_code, first_call.headers["x-ratelimit-remaining-requests"]) == (200, "2")
     own = Counter({TARGET: 1})
-    after = wait_for("usage", lambda: (found := usage_of(stack))[1][TARGET] == 1 and found)
+    after = wait_for(lambda: (found := usage_of(stack))[1][TARGET] == 1 and found, 120.0, "usage")
     assert after == (before[0] + own, before[1] + own)
     assert len(asked(stack, "SELECT request_id FROM replays.logs.target_request_response")) == 1
 

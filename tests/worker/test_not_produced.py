@@ -19,6 +19,7 @@ from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 
 from pipeline import topics
+from pipeline.worker.handing_over import HandingOver
 from pipeline.worker.transport import IdempotentProducer
 from pipeline.worker.watchdog import NOT_PRODUCED
 from tests.running import Stack
@@ -67,7 +68,7 @@ async def test_a_sending_task_that_has_died_is_a_failure_and_a_full_buffer_is_no
 
     monkeypatch.setattr(driver.Producer, "send", refuses)
     producer = IdempotentProducer.__new__(IdempotentProducer)
-    producer._handing_over, producer._handed_over = 0, asyncio.Event()
+    producer._handing_over = HandingOver()
     producer._producer = SimpleNamespace(_sender=SimpleNamespace(sender_task=SimpleNamespace(done=lambda: is_dead)))
     failures: list[BaseException] = []
     producer.on_failure = failures.append

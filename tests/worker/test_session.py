@@ -16,6 +16,7 @@ from pipeline.kafka.connection import REQUEST_TIMEOUT_S
 from pipeline.settings import Settings
 from pipeline.worker import transport
 from pipeline.worker.app import create_worker
+from pipeline.worker.handing_over import HandingOver
 from pipeline.worker.session import ANSWER_SHARE, SAFE_SHARE, Session
 from pipeline.worker.transport import ConsumerInLoop, IdempotentProducer
 from pipeline.worker.watchdog import SESSION_OVER
@@ -111,8 +112,7 @@ async def test_the_end_of_the_session_ends_the_worker_only_where_something_is_le
     monkeypatch.setattr(transport, "leave", lambda code, why: left.append(code))
     kafka = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
     producer = IdempotentProducer.__new__(IdempotentProducer)
-    producer.buffer, producer._producer = SimpleNamespace(size=0), kafka
-    producer._handing_over = 0
+    producer._handing_over, producer._producer = HandingOver(), kafka
     consumer = ConsumerInLoop.__new__(ConsumerInLoop)
     consumer.app = SimpleNamespace(producer=producer)
     consumer._session_over()
