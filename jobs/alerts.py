@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark import InheritableThread
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -194,8 +193,7 @@ class Alerts:
         source = self._spark.createDataFrame([_row(alert) for alert in changed], ALERTS)
         since_s = min(alert.hour for alert in changed) * HOUR_S
         (
-            DeltaTable.forPath(self._spark, str(self.table.path)).alias("t")
-            .merge(source.alias("s"), f"t.alert_id = s.alert_id AND t.hour >= timestamp_seconds({since_s})")
+            self.table.merging(source, f"t.alert_id = s.alert_id AND t.hour >= timestamp_seconds({since_s})")
             .whenMatchedUpdateAll().whenNotMatchedInsertAll()
             .execute()
         )  # fmt: skip

@@ -24,8 +24,9 @@ from pyspark.sql import functions as F
 
 from jobs.audit_tables import TableAudit, audit_hours, audit_letters, audit_tables
 from jobs.delta import DeltaFolder
-from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, copies_among, judged
+from jobs.landed import KIND_DEAD_LETTER, KIND_RECORD, copies_among
 from jobs.landing import NAME as LANDING
+from jobs.landing import judged
 from pipeline.errors import SluiceError
 from pipeline.kafka.connection import client_options, spark_options
 from pipeline.settings import Settings

@@ -16,8 +16,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder, tables_in
-from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, TableName, app_id_of
+from jobs.landed import KIND_DEAD_LETTER, KIND_RECORD, TableName
 from jobs.landing import NAME as LANDING
+from jobs.landing import app_id_of
 from jobs.retention import kept_from_ms
 from jobs.rollup import frozen_before_ms, hourly
 from pipeline.topics import DAY_MS

@@ -20,7 +20,7 @@ from pyspark.sql.types import DecimalType, LongType, MapType, StringType, Struct
 from jobs.delta import DeltaFolder
 from jobs.name_lock import copying_names
 from jobs.prices import list_prices
-from jobs.rollup import HOUR_S, MAX_LISTED_HOURS, frozen_before_ms, hours_sql
+from jobs.rollup import HOUR_S, MAX_LISTED_HOURS, frozen_before_ms, hours_sql, times_sql
 from jobs.targets import PROPERTIES
 
 NAME = ("system", "serving", "cost_hourly")
@@ -99,9 +99,11 @@ class Costs:
     def _price(self, hours: set[int]) -> None:
         ordered = sorted(hours)
         for start in range(0, len(ordered), MAX_LISTED_HOURS):
-            where = hours_sql(set(ordered[start : start + MAX_LISTED_HOURS]))
-            rows = hourly_costs(self._usage.read(), self._entities.read(), self._prices.read()).where(where)
-            rows.coalesce(1).write.format("delta").mode("overwrite").option("replaceWhere", where).save(str(self.table.path))
+            some = set(ordered[start : start + MAX_LISTED_HOURS])
+            where = hours_sql(some)
+            # As in rollup.counted.
+            usage = self._usage.read().where(times_sql(some))
+            self.table.replace(hourly_costs(usage, self._entities.read(), self._prices.read()).where(where), where)
 
 
 def hourly_costs(usage: DataFrame, entities: DataFrame, prices: DataFrame) -> DataFrame:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from delta.tables import DeltaTable
+from delta.exceptions import MetadataChangedException, ProtocolChangedException
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 MAX_CAUSES = 20
+# Of a commit that others' changes of the table get in the way of.
+TRIES = 5
 STAGE_FAILURE = re.compile(r"^.*?Job aborted due to stage failure: .*? executor driver\): ", re.DOTALL)
+# Of written files, which rows to commit instead of them; None for the files themselves.
+Instead = Callable[[list[str]], DataFrame | None]
 
 
 class DeltaFolder:
@@ -60,32 +66,58 @@ class DeltaFolder:
         """The table's newest state."""
         return self.spark.read.format("delta").load(str(self.path))
 
-    def append(self, rows: DataFrame, app_id: str, version: int) -> list[str]:
+    def append(self, rows: DataFrame, app_id: str, version: int, instead: Instead | None = None) -> list[str]:
         """Add rows in one commit which says that `app_id` has reached `version`; the new files' paths.
 
-        Whether it has reached it before is the caller's to know: Delta's own writer asks in every commit, and takes longer for that (it
-        makes up the table's whole state) than for the rest.
+        `instead` is asked with the paths of the written files, before the commit, which rows are to take their place (None: they stay).
+        Whether it has reached the version before is the caller's to know: Delta's own writer asks in every commit, and takes longer for
+        that (it makes up the table's whole state) than for the rest. Where somebody adds a column or sets a property meanwhile, it is
+        tried again.
         """
+        for _ in range(TRIES - 1):
+            try:
+                return self._append(rows, app_id, version, instead)
+            except (MetadataChangedException, ProtocolChangedException):
+                if self.transaction(app_id) >= version:
+                    raise
+        return self._append(rows, app_id, version, instead)
+
+    def _append(self, rows: DataFrame, app_id: str, version: int, instead: Instead | None) -> list[str]:
         jvm: Any = self.spark.sparkContext._jvm
         delta = jvm.org.apache.spark.sql.delta
         jvm.org.apache.spark.sql.SparkSession.setActiveSession(rows._jdf.sparkSession())
         transaction = self._log().startTransaction()
         files = transaction.writeFiles(rows._jdf)
+        paths = self._paths(files)
+        others = instead(paths) if instead else None
+        if others is not None:
+            files = transaction.writeFiles(others._jdf)
+            for path in paths:
+                Path(path).unlink(missing_ok=True)
+            paths = self._paths(files)
         reached = delta.actions.SetTransaction(app_id, version, jvm.scala.Some(int(time.time() * 1000)))
         appended = jvm.org.apache.spark.sql.streaming.OutputMode.Append()
         # What Delta's own streaming sink says of its commits.
         operation = getattr(delta, "DeltaOperations$StreamingUpdate")(appended, app_id, version, jvm.scala.Option.empty())
         transaction.commit(files.appended(reached), operation)
-        paths = (files.apply(i).path() for i in range(files.size()))
-        return [str(self.path / unquote(path)) for path in paths]
+        return paths
 
-    def replace(self, rows: DataFrame, where: str, app_id: str, version: int) -> None:
+    def _paths(self, files: Any) -> list[str]:
+        return [str(self.path / unquote(files.apply(i).path())) for i in range(files.size())]
+
+    def replace(self, rows: DataFrame, where: str, reached: tuple[str, int] | None = None) -> None:
         """Put `rows` in the place of all rows `where` holds for, in one commit.
 
-        A commit of the same `app_id` at this `version` or a later one is done already and skipped.
+        `reached`: an app id and its version; a commit of the same one at this version or a later one is done already and skipped.
         """
-        writer = rows.write.format("delta").mode("overwrite").option("txnAppId", app_id).option("txnVersion", version)
-        writer.option("replaceWhere", where).save(str(self.path))
+        writer = rows.coalesce(1).write.format("delta").mode("overwrite").option("replaceWhere", where)
+        if reached is not None:
+            writer = writer.option("txnAppId", reached[0]).option("txnVersion", reached[1])
+        writer.save(str(self.path))
+
+    def merging(self, source: DataFrame, condition: str | Column) -> DeltaMergeBuilder:
+        """A MERGE of `source` (s) into this table (t), to be told what it does. The condition stands in the table's history: no names."""
+        return DeltaTable.forPath(self.spark, str(self.path)).alias("t").merge(source.alias("s"), condition)
 
     def delete(self, where: Column) -> None:
         """Delete the rows `where` holds for. It stands in the table's history: no names in it."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
-from jobs.landing import KIND_ENDPOINT, Span, TableName
+from jobs.landed import KIND_ENDPOINT, Span, TableName
 from jobs.progress import Progress
 from jobs.schemas import SERVED_ENTITIES
 from jobs.targets import PROPERTIES, Name
@@ -97,8 +96,7 @@ class ServedEntities:
         )
         known = "s.action = 'add' AND t.served_entity_id = s.served_entity_id AND t.change_time = s.change_time"
         (
-            DeltaTable.forPath(self._session, str(self.table.path)).alias("t")
-            .merge(source.alias("s"), f"({ends}) OR ({known})")
+            self.table.merging(source, f"({ends}) OR ({known})")
             .whenMatchedUpdate("t.endpoint_delete_time IS NULL", {"endpoint_delete_time": "s.endpoint_delete_time"})
             .whenNotMatchedInsert("s.action = 'add'", {f.name: f"s.{f.name}" for f in SERVED_ENTITIES.fields})
             .execute()

@@ -21,7 +21,8 @@ from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder, reason
 from jobs.entities import Change, ServedEntities, changes
-from jobs.landing import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Landing, Span, TableName, app_id_of
+from jobs.landed import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Landed, Span, TableName
+from jobs.landing import Landing, app_id_of
 from jobs.progress import Progress
 from jobs.rollup import HourlyUsage
 from jobs.schemas import LANDING

@@ -19,14 +19,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder, reason, tables_in
 from jobs.erased_users import ErasedUsers, Erasure
 from jobs.erasing import User, erasing, has_bytes, names_users, signs, without_creator
-from jobs.landing import KIND_ENDPOINT
+from jobs.landed import KIND_ENDPOINT
 from jobs.landing import NAME as LANDING
 from jobs.name_lock import erasing_names
 from jobs.rollup import HourlyUsage, frozen_before_ms, recount
@@ -63,7 +62,8 @@ class Forgotten:
 class Eraser:
     """Erases in the thread that writes the tables; `ask` is for all others.
 
-    `in_batch` is held while a batch lands; `changed` is called when rows that have landed were changed.
+    `in_batch` is held while a batch lands, `rewriting` while files are joined or rows deleted; `changed` is called when rows that have
+    landed were changed.
     """
 
     def __init__(
@@ -72,10 +72,11 @@ class Eraser:
         settings: Settings,
         users: ErasedUsers,
         in_batch: AbstractContextManager[Any],
+        rewriting: AbstractContextManager[Any],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._spark, self._warehouse, self._page = spark, settings.warehouse_dir, settings.dashboard_file
-        self._users, self._in_batch, self._changed = users, in_batch, changed
+        self._users, self._in_batch, self._rewriting, self._changed = users, in_batch, rewriting, changed
         self._asked: queue.SimpleQueue[tuple[str, Future[Forgotten]]] = queue.SimpleQueue()
 
     def ask(self, name: str) -> Forgotten:
@@ -101,7 +102,8 @@ class Eraser:
             # A batch that lands meanwhile either is over by then, and its rows are changed below, or sees who is erased.
             with self._in_batch:
                 erasure = self._users.begin(name, _now_ms())
-            return self._everywhere(name, erasure)
+            with self._rewriting:
+                return self._everywhere(name, erasure)
 
     @property
     def unfinished(self) -> list[Erasure]:
@@ -190,8 +192,7 @@ class Eraser:
         if new:
             source = self._spark.createDataFrame(new, "topic string, partition int, offset long, value binary")
             same = " AND ".join(f"t.{name} = s.{name}" for name in ("topic", "partition", "offset"))
-            merge = DeltaTable.forPath(self._spark, str(landing.path)).alias("t").merge(source.alias("s"), same)
-            merge.whenMatchedUpdate(set={"value": "s.value"}).execute()
+            landing.merging(source, same).whenMatchedUpdate(set={"value": "s.value"}).execute()
         return len(new)
 
     def _recount(self, erasure: Erasure) -> None:
@@ -237,8 +238,7 @@ def _erase_in(table: DeltaFolder, name: str, erasure: Erasure, asked: list[str])
         user = User(F.col("s.name"), F.col("s.pseudonym"), F.col("s.until_ms"), F.col("s.signs"), F.col("s.asked"))
         is_theirs, changes = erasing(rows.schema, user, "t.")
         source = _as_row(table.spark, name, erasure, asked)
-        merge = DeltaTable.forPath(table.spark, str(table.path)).alias("t").merge(source.alias("s"), is_theirs)
-        merge.whenMatchedUpdate(set=changes).execute()
+        table.merging(source, is_theirs).whenMatchedUpdate(set=changes).execute()
     return found
 
 

@@ -1,9 +1,9 @@
 """The landing table: every batch from Kafka, appended once, before anything is spread over the other tables.
 
-Reads three topics and judges each record (what is unreadable lands as a dead letter, with its bytes and the reason), drops the
-copies of a request that was recorded within the last 24 hours, cuts texts over 1 MiB, leaves out what was erased before it came (again),
-and appends the rest in one commit bound to checkpoint and batch: a batch that runs again adds nothing. Nothing in a record makes a
-batch fail.
+Reads three topics and judges each record (what is unreadable lands as a dead letter, with its bytes and the reason), cuts texts over
+1 MiB, and writes files. What these hold is looked at before they count: copies of a request that was recorded within the last 24 hours
+are dropped, and what was erased before it came (again) is left out. One commit, bound to checkpoint and batch, adds the rest: a batch
+that runs again adds nothing. Nothing in a record makes a batch fail.
 
 Who has the landing table has everybody's text: see docs/tables.md for its retention.
 """
@@ -14,19 +14,20 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.delta import DeltaFolder
 from jobs.erased_users import ErasedUsers
 from jobs.erasing import erased, without_creator
+from jobs.landed import KIND_DEAD_LETTER, KIND_ENDPOINT, KIND_RECORD, Fact, Known, Landed, Place, copies_among, place_of
 from jobs.recent_ids import RecentIds
 from jobs.schemas import LANDING, RECORD, default_of, required_fields, struct_of
+from jobs.session import COMPILE_QUERIES
 from pipeline.endpoints import TABLE_PART_PATTERN, Endpoint
 from pipeline.records import MAX_REQUEST_ID_CHARS, DeadLetter, InferenceRecord
 from pipeline.topics import DAY_MS, DEAD_LETTERS, ENDPOINTS, RECORDS
@@ -43,78 +44,14 @@ PROPERTIES = {
 }
 # A batch becomes so many files more, up to one for each core.
 ROWS_OF_A_FILE = 2_000
+# From so many records on, compiling the batch's query takes less than it saves.
+MANY_ROWS = 10_000
 MAX_TEXT_BYTES = 1024 * 1024
 FEW_IDS = 100
 LAST_MS = 253_402_300_800_000
 CORRUPT = "_corrupt"
 # No option may be left out: Spark would otherwise read only the fields that are asked for, and judge only those.
 JSON_OPTIONS = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
-KIND_RECORD, KIND_ENDPOINT, KIND_DEAD_LETTER = "record", "endpoint", "dead_letter"
-Place = tuple[str, int, int]
-TableName = tuple[str, str, str]
-
-
-@dataclass
-class Span:
-    """The times (epoch milliseconds) between which some rows lie, and the hours they touch (epoch hours).
-
-    `appended_ms`: when Kafka took the first of their records; 0 where that is not known. `rows`: how many they are, as far as is known.
-    """
-
-    min_ms: int
-    max_ms: int
-    hours: set[int] = field(default_factory=set)
-    appended_ms: int = 0
-    rows: int = 0
-
-    def add(self, other: Span) -> None:
-        """Widen to hold the other's rows too."""
-        self.rows += other.rows
-        self.min_ms, self.max_ms = min(self.min_ms, other.min_ms), max(self.max_ms, other.max_ms)
-        self.appended_ms = min(self.appended_ms, other.appended_ms)
-        self.hours |= other.hours
-
-    @classmethod
-    def of(cls, row: Row) -> Span:
-        """That of one landed record."""
-        return cls(row.timestamp_ms, row.timestamp_ms, {row.timestamp_ms // 3_600_000}, row.appended_ms, rows=1)
-
-
-@dataclass
-class Landed:
-    """What a batch put into the landing table, as far as the spreading must know. Keys of `tables`: catalog, schema, prefix."""
-
-    seq: int
-    files: list[str] = field(default_factory=list)
-    rows: int = 0
-    tables: dict[TableName, Span] = field(default_factory=dict)
-    assessed: dict[TableName, Span] = field(default_factory=dict)
-    usage: Span | None = None
-    dead_letters: int = 0
-    endpoints: int = 0
-
-    def count(self, row: Row) -> None:
-        """Take note of one landed row."""
-        self.rows += 1
-        if row.kind != KIND_RECORD:
-            self.dead_letters += row.kind == KIND_DEAD_LETTER
-            self.endpoints += row.kind == KIND_ENDPOINT
-            return
-        if row.inference_table is not None:
-            table = (row.inference_table.catalog_name, row.inference_table.schema_name, row.inference_table.table_name_prefix)
-            _widen(self.tables, table, Span.of(row))
-            if row.assessed:
-                _widen(self.assessed, table, Span.of(row))
-        if row.usage_tracking:
-            span = Span.of(row)
-            self.usage.add(span) if self.usage else setattr(self, "usage", span)
-
-
-def _widen(spans: dict[TableName, Span], table: TableName, span: Span) -> None:
-    if table in spans:
-        spans[table].add(span)
-    else:
-        spans[table] = span
 
 
 class Landing:
@@ -129,6 +66,8 @@ class Landing:
         self._recent.load(self.table.read().where(F.col("kind") == KIND_RECORD).select("request_id", "timestamp_ms").toLocalIterator())
         # The batch that has landed last, where this process knows it; where not, the table is asked.
         self._landed: int | None = None
+        # How many records the last batch had: the next one has about as many. The first is taken for one that keeps all cores busy.
+        self._rows = spark.sparkContext.defaultParallelism * ROWS_OF_A_FILE
 
     def take(self, batch: DataFrame, batch_id: int) -> Landed | None:
         """Land one micro-batch, already judged; None where it has landed before. Raises only what the table's folder is to blame for."""
@@ -139,19 +78,29 @@ class Landing:
             return None
         session = batch.sparkSession
         tasks = session.sparkContext.defaultParallelism
-        facts = batch.select(
-            "topic", "partition", "offset", "appended_ms", "kind", "request_id", "timestamp_ms", "inference_table", "usage_tracking",
-            (F.size("assessments") > 0).alias("assessed"), F.when(F.col("kind") == KIND_ENDPOINT, F.struct("key", "value")).alias("raw"),
-        ).coalesce(tasks).collect()  # fmt: skip
+        landed, columns = Landed(self.table.version() + 1), [F.col(f.name) for f in LANDING.fields]
+        facts, copies, bad = list[Fact](), set[Place](), dict[Place, str]()
+
+        def instead(paths: list[str]) -> DataFrame | None:
+            """Read Kafka and its JSON once: what a batch holds is asked of its files, which are written again where something must go."""
+            nonlocal facts, copies, bad
+            if not paths:
+                return None
+            written = session.read.schema(LANDING).parquet(*paths)
+            facts = _facts(written, tasks)
+            copies = self._copies(session, [row for row in facts if row.kind == KIND_RECORD])
+            bad = {place_of(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row))}
+            rows = self._without_erased(session, _with_reasons(session, _without(session, written, copies), bad), facts, bad)
+            return None if rows is written else rows.select(*columns).coalesce(tasks)
+
+        session.conf.set(COMPILE_QUERIES, "FALLBACK" if self._rows > MANY_ROWS else "NO_CODEGEN")
+        rows = batch.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*columns)
+        rows = rows.coalesce(min(tasks, 1 + self._rows // ROWS_OF_A_FILE))
+        landed.files = self.table.append(rows, app_id, batch_id, instead)
+        self._rows = len(facts)
         _warn_of_lag(facts)
-        landed = Landed(self.table.version() + 1)
-        copies = self._copies(session, [row for row in facts if row.kind == KIND_RECORD])
-        bad = {_place(row): problem for row in facts if row.kind == KIND_ENDPOINT and (problem := _endpoint_problem(row.raw))}
-        rows = self._without_erased(session, _with_reasons(session, _without(session, batch, copies), bad), facts, bad)
-        rows = rows.withColumn("landing_seq", F.lit(landed.seq).cast("long")).select(*[F.col(f.name) for f in LANDING.fields])
-        landed.files = self.table.append(rows.coalesce(min(tasks, 1 + len(facts) // ROWS_OF_A_FILE)), app_id, batch_id)
         for row in facts:
-            place = _place(row)
+            place = place_of(row)
             if place in bad:
                 landed.rows += 1
                 landed.dead_letters += 1
@@ -162,12 +111,12 @@ class Landing:
         self._landed = batch_id
         return landed
 
-    def _without_erased(self, session: SparkSession, rows: DataFrame, facts: list[Row], bad: dict[Place, str]) -> DataFrame:
+    def _without_erased(self, session: SparkSession, rows: DataFrame, facts: list[Fact], bad: dict[Place, str]) -> DataFrame:
         users = self._erased_users
         if any(row.timestamp_ms <= users.newest_until_ms for row in facts):
             rows = erased(rows, users)
-        configured = [row for row in facts if row.kind == KIND_ENDPOINT and row.raw.value and _place(row) not in bad] if users.all else []
-        values = [(*_place(row), value) for row in configured if (value := without_creator(bytes(row.raw.value), users))]
+        configured = [row for row in facts if row.kind == KIND_ENDPOINT and row.value and place_of(row) not in bad] if users.all else []
+        values = [(*place_of(row), value) for row in configured if row.value and (value := without_creator(bytes(row.value), users))]
         if not values:
             return rows
         new = F.broadcast(session.createDataFrame(values, "topic string, partition int, offset long, new_value binary"))
@@ -183,11 +132,16 @@ class Landing:
         # Spark makes it with the checkpoint, so it is gone exactly when the numbering of batches starts anew.
         return str(json.loads((self._checkpoint / "metadata").read_text(encoding="utf-8"))["id"])
 
-    def _copies(self, session: SparkSession, records: list[Row]) -> set[Place]:
+    def _copies(self, session: SparkSession, records: list[Fact]) -> set[Place]:
         """The places of the records whose request was recorded within 24 hours, in this batch or before it."""
-        suspects = [r for r in records if self._recent.may_hold(r.request_id, r.timestamp_ms)]
+        suspects, known = [], list[Known]()
+        for r in records:
+            if (at_ms := self._recent.landed_at(r.request_id, r.timestamp_ms)) is not None:
+                known.append(Known(r.request_id, at_ms))
+            elif self._recent.may_hold(r.request_id, r.timestamp_ms):
+                suspects.append(r)
         if not suspects:
-            return copies_among(records, ())
+            return copies_among(records, known)
         low, high = min(r.timestamp_ms for r in suspects) - DAY_MS, max(r.timestamp_ms for r in suspects) + DAY_MS
         ids = sorted({r.request_id for r in suspects})
         recorded = session.read.format("delta").load(str(self.table.path)).where(
@@ -198,7 +152,7 @@ class Landing:
             recorded = recorded.where(F.col("request_id").isin(ids))
         else:
             recorded = recorded.join(F.broadcast(session.createDataFrame([(i,) for i in ids], "request_id string")), "request_id")
-        known = recorded.select("request_id", "timestamp_ms").collect()
+        known += [Known(*row) for row in map(tuple, recorded.select("request_id", "timestamp_ms").collect())]
         return copies_among(records, known)
 
 
@@ -207,29 +161,7 @@ def app_id_of(landing: DeltaFolder) -> str:
     return f"landing-{landing.table_id()}"
 
 
-def copies_among(records: Iterable[Row], known: Iterable[Row]) -> set[Place]:
-    """The places of those `records` that are copies: in the log's order, within 24 hours of a record of that id that counts.
-
-    `known` are the ids and times that count already. The order is by append time, then partition, then offset.
-    """
-    counting: dict[str, list[int]] = {}
-    for row in known:
-        counting.setdefault(row.request_id, []).append(row.timestamp_ms)
-    copies = set()
-    for row in sorted(records, key=lambda r: (r.appended_ms, r.partition, r.offset)):
-        times = counting.setdefault(row.request_id, [])
-        if any(abs(row.timestamp_ms - t) < DAY_MS for t in times):
-            copies.add(_place(row))
-        else:
-            times.append(row.timestamp_ms)
-    return copies
-
-
-def _place(row: Row) -> Place:
-    return row.topic, row.partition, row.offset
-
-
-def _endpoint_problem(raw: Row) -> str | None:
+def _endpoint_problem(raw: Fact) -> str | None:
     """Why this is no endpoint's configuration, or None; a tombstone (no value) is a deletion."""
     if raw.key is None:
         return "an endpoint's record without a key"
@@ -264,7 +196,18 @@ def _with_reasons(session: SparkSession, judged: DataFrame, bad: dict[Place, str
     return joined.withColumns({"kind": kind, "reason": F.coalesce("why", "reason")}).drop("why")
 
 
-def _warn_of_lag(facts: list[Row]) -> None:
+def _facts(batch: DataFrame, tasks: int) -> list[Fact]:
+    table = F.col("inference_table")
+    rows = batch.select(
+        "topic", "partition", "offset", "appended_ms", "kind", F.coalesce("request_id", F.lit("")), "timestamp_ms",
+        table["catalog_name"], table["schema_name"], table["table_name_prefix"], "usage_tracking", F.size("assessments") > 0,
+        *(F.when(F.col("kind") == KIND_ENDPOINT, F.col(name)) for name in ("key", "value")),
+    ).coalesce(tasks).collect()  # fmt: skip
+    # Columns by their places, not by their names.
+    return [Fact._make((*row[:7], row[7:10] if row[9] is not None else None, *row[10:])) for row in map(tuple, rows)]
+
+
+def _warn_of_lag(facts: list[Fact]) -> None:
     times = [row.appended_ms for row in facts if row.topic == RECORDS.name]
     oldest_h = (time.time() * 1000 - min(times)) / 3_600_000 if times else 0.0
     limit_h = (RECORDS.retention_ms or 0) / 3_600_000 / 2

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
 import plotly.graph_objects as go
 
 from jobs.page_parts import BLUE, GREEN, ORANGE, SKY, Column, chart, listed, money, share, short, table, tiles, whole_page
-from pipeline.replay.figures import Figures, Pair, Side, summary
+from pipeline.replay.figures import AFTER, BEFORE, Figures, Pair, Side, latencies, summary
 from pipeline.replay.folder import Plan
 
 THEN, NOW = "then", "now"
@@ -101,11 +100,10 @@ def _statuses(sides: dict[str, Side]) -> go.Figure:
 
 def _latencies(pairs: Sequence[Pair]) -> go.Figure:
     figure = go.Figure()
-    for name, side in ((THEN, "original_"), (NOW, "")):
-        times = [pair[f"{side}execution_time_ms"] for pair in pairs if pair[f"{side}status_code"] == 200]
-        if times := [ms for ms in times if ms is not None]:
-            y = [float(ms) for ms in np.percentile(np.array(times, dtype=float), list(CURVE))]
-            figure.add_trace(go.Scatter(x=list(CURVE), y=y, name=name, mode="lines", line_color=COLOURS[name]))
+    for name, side in ((THEN, BEFORE), (NOW, AFTER)):
+        if curve := latencies(pairs, side, CURVE):
+            x, y = list(curve), list(curve.values())
+            figure.add_trace(go.Scatter(x=x, y=y, name=name, mode="lines", line_color=COLOURS[name]))
     return figure
 
 

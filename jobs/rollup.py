@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.delta import DeltaFolder
-from jobs.landing import Span
+from jobs.landed import Span
 from jobs.progress import Progress
 from jobs.retention import kept_from_ms
 from jobs.schemas import USAGE_HOURLY
@@ -56,7 +56,7 @@ class HourlyUsage:
         hours = {hour for hour in span.hours if hour * HOUR_MS >= self.kept_from_ms}
         if hours:
             rows, where = counted(self._usage.table, hours)
-            self.table.replace(rows.coalesce(1), where, self._app_id, high)
+            self.table.replace(rows, where, (self._app_id, high))
         self.progress.done(high)
 
 
@@ -69,7 +69,7 @@ def recount(usage: DeltaFolder, table: DeltaFolder, hours: set[int]) -> None:
     """Count these epoch hours anew, outside the batches that `write` counts for."""
     if hours:
         rows, where = counted(usage, hours)
-        rows.coalesce(1).write.format("delta").mode("overwrite").option("replaceWhere", where).save(str(table.path))
+        table.replace(rows, where)
 
 
 def counted(usage: DeltaFolder, hours: set[int]) -> tuple[DataFrame, str]:

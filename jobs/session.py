@@ -28,11 +28,12 @@ WAREHOUSE = "spark.sluice.warehouse"
 UTC = "-Duser.timezone=UTC"
 QUIET = f"-Dlog4j2.configurationFile={(Path(__file__).parent / 'log4j2.properties').as_uri()}"
 EXTENSIONS = "spark.sql.extensions"
+COMPILE_QUERIES = "spark.sql.codegen.factoryMode"
 # Micro-batches are many small jobs: compiling code for each costs more than it saves (0.7 instead of 0.9 s an append).
 # So does planning a query anew while it runs.
 MICRO_BATCHES = {
     "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    COMPILE_QUERIES: "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
 }
 # The JVM's second compiler takes up to a third of a core for minutes, for methods that never run often enough to pay for it: its

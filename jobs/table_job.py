@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,8 +32,9 @@ from jobs.delta import reason
 from jobs.erased_users import ErasedUsers
 from jobs.fanout import Fanout
 from jobs.forget import Eraser, Forgotten
+from jobs.landed import Landed
 from jobs.landing import NAME as LANDING
-from jobs.landing import Landed, Landing, judged
+from jobs.landing import Landing, judged
 from jobs.session import spark_session
 from jobs.sql_server import SqlServer
 from jobs.status import write_status
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 # How long an orderly stop waits for the batch under way; what it cuts off is done again at the next start.
 STOP_WAIT_S = 15.0
+# The same of files that are being joined; nothing is lost with them.
+JOIN_WAIT_S = 5.0
 STATUS_EVERY_S = 5.0
 BROKER_WAIT_S = 60.0
 # Before each partition is read, Spark asks for its offsets on the connection where the last, empty fetch still waits for records at
@@ -71,8 +74,9 @@ class TableJob:
             self.landing = Landing(spark, settings.warehouse_dir, checkpoint, erased_users)
             self.fanout = Fanout(spark, settings.warehouse_dir, self.landing)
             self.fanout.recover()
-            self.eraser = Eraser(spark, settings, erased_users, self._in_batch, self.fanout.forget_files)
-            self._upkeep = Upkeep(self.fanout, settings, self.eraser)
+            rewriting = threading.RLock()
+            self.eraser = Eraser(spark, settings, erased_users, self._in_batch, rewriting, self.fanout.forget_files)
+            self._upkeep = Upkeep(self.fanout, settings, self.eraser, rewriting)
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._last_batch: dict[str, int] | None = None
         self._batch_error: str | None = None
@@ -134,6 +138,7 @@ class TableJob:
         except TableJobFailed as exc:
             # Nobody waits for this any more, and what ended the job before is the better reason.
             log.error("what has landed is spread at the next start: %s", exc.message)
+        self._upkeep.settle(JOIN_WAIT_S)
         self._tell()
 
     def _tell(self) -> None:
@@ -208,7 +213,7 @@ def forget(settings: Settings, user: str) -> Forgotten:
     with _alone(settings.warehouse_dir):
         spark = spark_session(settings)
         users = ErasedUsers(spark, settings.warehouse_dir, settings.data)
-        return Eraser(spark, settings, users, threading.Lock()).forget(user)
+        return Eraser(spark, settings, users, nullcontext(), nullcontext()).forget(user)
 
 
 def _topics_exist(settings: Settings, stopping: threading.Event) -> bool:

@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.delta import DeltaFolder
-from jobs.landing import KIND_DEAD_LETTER, KIND_RECORD, LAST_MS, Span, TableName
+from jobs.landed import KIND_DEAD_LETTER, KIND_RECORD, Span, TableName
+from jobs.landing import LAST_MS
 from jobs.progress import Progress
 from jobs.retention import kept_from_ms
 from jobs.schemas import ASSESSMENT, DEAD_LETTERS, ENDPOINT_USAGE, REQUEST_RESPONSE

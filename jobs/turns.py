@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jobs.landing import Span
+from jobs.landed import Span
 
 T = TypeVar("T")
 

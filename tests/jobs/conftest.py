@@ -5,7 +5,6 @@ The tests share its tables, so each uses endpoints, catalogs and request ids of 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -14,12 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kafka.admin import create_topics
-from pipeline.settings import Settings
-from pipeline.stack.jars import find_java, kafka_jars
-from pipeline.stack.kafka_server import KafkaServer
-from pipeline.stack.ports import free_port
 from tests.jobs.running_job import RunningJob
+from tests.own_broker import own_broker
 
 # Neither UTC nor a whole hour away from it: a time that goes through the machine's own zone comes out wrong. SLUICE_TEST_ZONE: another one.
 ZONE = os.environ.get("SLUICE_TEST_ZONE", "Asia/Kolkata")
@@ -56,17 +51,10 @@ def own_job(tmp_path_factory: pytest.TempPathFactory, odd_zone: None) -> Iterato
 
 @contextmanager
 def _running(data: Path) -> Iterator[RunningJob]:
-    broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
-    broker.start()
-    try:
-        asyncio.run(broker.wait_ready(60))
-        settings = Settings(data=data, kafka=broker.bootstrap, trigger_s=0.2)
-        asyncio.run(create_topics(settings))
+    with own_broker(data, trigger_s=0.2) as settings:
         running = RunningJob(settings)
         running.start()
         try:
             yield running
         finally:
             running.crash()
-    finally:
-        broker.stop()

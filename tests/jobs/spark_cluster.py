@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pyspark
 
 from pipeline.stack.ports import free_port
 from pipeline.stack.process import ChildProcess
+from tests.waiting import wait_for
 
 SPARK_HOME = Path(pyspark.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,14 +90,6 @@ class SparkCluster:
     def _child(self, argv: list[str], log: str) -> ChildProcess:
         self._processes.append(ChildProcess(argv, self.folder / log, env=self._env, cwd=self.folder))
         return self._processes[-1]
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float) -> None:
-    """Return when it holds."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s"
-        time.sleep(0.1)
 
 
 def _json(address: str) -> Any:

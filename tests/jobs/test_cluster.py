@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -18,16 +17,14 @@ import pytest
 import jobs.submit
 from jobs.sql_client import QueryFailed, ask
 from jobs.status import status_file
-from pipeline.kafka.admin import create_topics
 from pipeline.records import InferenceRecord
 from pipeline.settings import Settings
-from pipeline.stack.jars import find_java, kafka_jars
-from pipeline.stack.kafka_server import KafkaServer
-from pipeline.stack.ports import free_port
 from pipeline.stack.process import ChildProcess
 from pipeline.topics import HOUR_MS, RECORDS
 from tests.jobs.running_job import NOW_MS, endpoint, produce, record
-from tests.jobs.spark_cluster import SparkCluster, wait_for
+from tests.jobs.spark_cluster import SparkCluster
+from tests.own_broker import own_broker
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -52,16 +49,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Those of a data folder whose broker runs."""
-    data = tmp_path_factory.mktemp("shared") / "data"
-    broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
-    broker.start()
-    try:
-        asyncio.run(broker.wait_ready(60))
-        settings = Settings(data=data, kafka=broker.bootstrap)
-        asyncio.run(create_topics(settings))
+    with own_broker(tmp_path_factory.mktemp("shared") / "data") as settings:
         yield settings
-    finally:
-        broker.stop()
 
 
 @pytest.fixture(scope="module")

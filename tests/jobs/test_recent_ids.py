@@ -16,6 +16,7 @@ def test_what_has_landed_less_than_a_day_before_or_behind_is_always_known(landed
     with pytest.MonkeyPatch.context() as patched:
         now_s = 0.0
         patched.setattr(recent_ids, "ITEMS", 4)
+        patched.setattr(recent_ids, "TIMES", 3)
         patched.setattr(recent_ids.time, "monotonic", lambda: now_s)
         ids = RecentIds()
         for request_id, timestamp_ms, days in landed:
@@ -24,6 +25,10 @@ def test_what_has_landed_less_than_a_day_before_or_behind_is_always_known(landed
         for request_id, timestamp_ms, _ in landed:
             for apart_ms in (-DAY_MS + 1, 0, DAY_MS - 1):
                 assert ids.may_hold(request_id, timestamp_ms + apart_ms)
+                known_ms = ids.landed_at(request_id, timestamp_ms + apart_ms)
+                assert known_ms is None or (
+                    abs(known_ms - timestamp_ms - apart_ms) < DAY_MS and (request_id, known_ms) in {one[:2] for one in landed}
+                )
 
 
 def test_what_is_forgotten_costs_no_look_once_it_is_a_day_ago(monkeypatch):
@@ -48,3 +53,13 @@ def test_with_many_ids_landed_new_ones_are_taken_for_them_no_more_often(monkeypa
     ids = RecentIds()
     ids.load((f"landed-{number}", 0) for number in range(50_000))
     assert sum(ids.may_hold(f"new-{number}", DAY_MS) for number in range(20_000)) < 20
+
+
+def test_the_times_of_the_newest_are_known_and_of_no_others(monkeypatch):
+    monkeypatch.setattr(recent_ids, "TIMES", 2)
+    ids = RecentIds()
+    for number in range(3):
+        ids.add(f"landed-{number}", number)
+    assert [ids.landed_at(f"landed-{number}", 5) for number in range(4)] == [None, 1, 2, None]
+    assert ids.landed_at("landed-2", DAY_MS + 1) == 2
+    assert ids.landed_at("landed-2", DAY_MS + 2) is None

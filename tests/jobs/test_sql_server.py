@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Client
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from jobs.sql_client import QueryFailed, ask, server_file
 from jobs.sql_server import SqlServer
 from pipeline.settings import Settings
 from tests.jobs.running_job import RunningJob, endpoint, record
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -36,13 +36,6 @@ def server(job: RunningJob) -> Iterator[Settings]:
     yield job.settings
     running.stop()
     assert ask(COUNT, job.settings, "csv") is None
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("output", ["table", "csv", "json"])
@@ -80,12 +73,12 @@ def test_a_client_that_goes_away_ends_its_query(server: Settings, job: RunningJo
     told = json.loads(server_file(server.data).read_text())
     tracker = job.spark.sparkContext.statusTracker()
     job.crash()
-    wait_for(lambda: not tracker.getActiveJobsIds())
+    wait_for(lambda: not tracker.getActiveJobsIds(), 30.0)
     client = Client(("127.0.0.1", told["port"]), "AF_INET", authkey=bytes.fromhex(told["key"]))
     client.send_bytes(json.dumps({"query": ENDLESS, "output": "csv"}).encode())
-    wait_for(lambda: bool(tracker.getActiveJobsIds()))
+    wait_for(lambda: bool(tracker.getActiveJobsIds()), 30.0)
     client.close()
-    wait_for(lambda: not tracker.getActiveJobsIds())
+    wait_for(lambda: not tracker.getActiveJobsIds(), 30.0)
     job.start()
 
 

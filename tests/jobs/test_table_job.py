@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row
 
-from jobs.landing import MAX_TEXT_BYTES, copies_among
+from jobs.landed import copies_among
+from jobs.landing import MAX_TEXT_BYTES
 from jobs.schemas import ENDPOINT_USAGE, REQUEST_RESPONSE
 from pipeline.core.outcome import Outcome, inference_record
 from pipeline.envelope import Envelope

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyspark.sql.types import LongType, StructField, StructType
 
+from jobs.delta import DeltaFolder
 from pipeline.records import InferenceRecord
 from tests.jobs.running_job import RunningJob, endpoint, ids, record
 from tests.jobs.test_table_job import check_hourly
@@ -90,3 +93,38 @@ def test_other_writers_of_the_tables_lose_no_row_and_double_none(job: RunningJob
     assert sorted(row["databricks_request_id"] for row in usage) == wanted
     check_hourly(job)
     assert job.status()["last_error"] is None
+
+
+class ChangedUnderWay(DeltaFolder):
+    """A table that gets a column more after a commit has begun, `times` times."""
+
+    times = 0
+
+    def _log(self) -> Any:
+        return BegunTooEarly(self, super()._log())
+
+
+class BegunTooEarly:
+    """The log of such a table."""
+
+    def __init__(self, table: ChangedUnderWay, log: Any) -> None:
+        self._table, self._log = table, log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def startTransaction(self) -> Any:
+        begun = self._log.startTransaction()
+        if self._table.times:
+            self._table.times -= 1
+            self._table.spark.sql(f"ALTER TABLE delta.`{self._table.path}` ADD COLUMNS (note_{self._table.times} STRING)")
+        return begun
+
+
+def test_a_column_added_while_a_commit_is_under_way_does_not_lose_it(job: RunningJob, tmp_path: Path) -> None:
+    table = ChangedUnderWay(job.spark, tmp_path / "changed")
+    table.create(StructType([StructField("n", LongType())]), ())
+    table.times = 2
+    table.append(job.spark.range(3).withColumnRenamed("id", "n"), "app", 7)
+    assert sorted(row.n for row in table.read().collect()) == [0, 1, 2]
+    assert (table.times, table.transaction("app")) == (0, 7)

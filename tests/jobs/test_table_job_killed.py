@@ -11,7 +11,6 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +28,7 @@ from pipeline.topics import HOUR_MS, RECORDS
 from tests.jobs.crashes import LANDING, Killed, crash_at
 from tests.jobs.running_job import NOW_MS, Message, RunningJob, endpoint, ids, record
 from tests.jobs.test_table_job import any_record, check_hourly
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -265,15 +265,15 @@ def test_a_table_without_permission_stops_only_its_own_rows_and_they_follow_afte
             targets.update(own_job.status()["targets"])
             return {name: targets.get(f"{name}_request_response", {}) for name in ("denied.logs.a", "denied.logs.b", "allowed.logs.a")}
 
-        wait_for(lambda: [bool(t.get("error")) for t in told().values()] == [True, True, False] and told()["allowed.logs.a"])
+        wait_for(lambda: [bool(t.get("error")) for t in told().values()] == [True, True, False] and told()["allowed.logs.a"], PATIENCE_S)
         assert "ermission denied" in targets["denied.logs.a_request_response"]["error"]
-        wait_for(lambda: "table denied.logs.a_request_response in" in log.read_text())
+        wait_for(lambda: "table denied.logs.a_request_response in" in log.read_text(), PATIENCE_S)
         assert log.read_text().count("table denied.logs.a_request_response in") == 1
         assert TEXT not in log.read_text()
-        wait_for(lambda: [r["request_id"] for r in own_job.rows("allowed.logs.a_request_response")] == ["allowed-1"])
+        wait_for(lambda: [r["request_id"] for r in own_job.rows("allowed.logs.a_request_response")] == ["allowed-1"], PATIENCE_S)
         for place in closed:
             place.chmod(0o755)
-        wait_for(lambda: told()["denied.logs.a"].get("error", "") is None and told()["denied.logs.b"].get("error", "") is None)
+        wait_for(lambda: told()["denied.logs.a"].get("error", "") is None and told()["denied.logs.b"].get("error", "") is None, PATIENCE_S)
     finally:
         for place in closed:
             place.chmod(0o755)
@@ -281,13 +281,6 @@ def test_a_table_without_permission_stops_only_its_own_rows_and_they_follow_afte
         process.wait(60)
     assert ids(own_job.rows("denied.logs.a_request_response")) == ["denied-1", "denied-2"]
     assert ids(own_job.rows("denied.logs.b_request_response")) == ["denied-3"]
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        threading.Event().wait(0.1)
 
 
 def test_the_audit_of_all_that_was_sent_finds_nothing(own_job: RunningJob, sent: Sent) -> None:

@@ -249,6 +249,7 @@ def test_small_files_are_joined_and_no_row_changes(job: RunningJob, monkeypatch:
     assert live() == 3 == job.run.fanout.commits[name]
     monkeypatch.setattr(upkeep, "COMMITS_WHEN_IDLE", 3)
     job.until(lambda: job.run.fanout.commits[name] == 0)
+    job.run._upkeep.settle()
     assert live() == 1
     assert ids(job.rows("files.logs.a_request_response")) == ["files-0", "files-1", "files-2"]
     # Where batches never stop coming, it is done all the same.
@@ -257,7 +258,9 @@ def test_small_files_are_joined_and_no_row_changes(job: RunningJob, monkeypatch:
     assert live() == 2
     monkeypatch.setattr(upkeep, "COMMITS_AT_MOST", 1)
     job.run.fanout.commits = {name: job.run.fanout.commits[name]}
+    job.run._upkeep.settle()
     job.run._upkeep.run(idle=False)
+    job.run._upkeep.settle()
     assert live() == 1
     assert len(job.rows("files.logs.a_request_response")) == 4
 

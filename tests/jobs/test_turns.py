@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.landing import Span
+from jobs.landed import Span
 from jobs.turns import Work, next_turns
 
 COMMIT_S, AT_ONCE = 0.4, 8
