@@ -10,32 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-import pyarrow.parquet
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.kafka.admin import create_topics
 from pipeline.kafka.connection import new_producer
 from pipeline.records import InferenceRecord, InferenceTable
 from pipeline.settings import Settings
-from pipeline.stack.jars import find_java, kafka_jars
-from pipeline.stack.kafka_server import KafkaServer
 from pipeline.topics import RECORDS
 from tests.bench import report
-from tests.bench.process import NotReady, free_port, running
+from tests.bench.delta_log import DeltaLog
+from tests.bench.process import NotReady, table_job
+from tests.own_broker import own_broker
 
 CATALOG, SCHEMA = "bench", "ai"
 START_S, ARRIVE_S = 120.0, 600.0
@@ -99,56 +94,37 @@ async def load(settings: Settings, endpoints: int, rate: float, seconds: float) 
     return appended
 
 
-def committed(folder: Path, id_column: str) -> Iterator[tuple[str, float]]:
-    """Each row's request id and the time of the commit that brought it, files included that were compacted since."""
-    for commit in sorted((folder / "_delta_log").glob("*.json")):
-        for line in commit.read_text(encoding="utf-8").splitlines():
-            added = json.loads(line).get("add")
-            if added and added["dataChange"]:
-                rows = pyarrow.parquet.read_table(folder / unquote(added["path"]), columns=[id_column], partitioning=None)
-                yield from ((request_id, os.stat(commit).st_mtime) for request_id in rows.column(id_column).to_pylist())
-
-
-def wait_spread(settings: Settings) -> float:
-    """Return when the job says that nothing waits any more: the time (epoch seconds)."""
+def wait_spread(settings: Settings, since_s: float) -> float:
+    """Return when the job says, later than `since_s`, that nothing waits any more: the time (epoch seconds)."""
     file, deadline = settings.data / "status" / "tables.json", time.monotonic() + ARRIVE_S
     while time.monotonic() < deadline:
         told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if told["kafka_records_behind"] == 0 and all(target["lag_batches"] == 0 for target in told["targets"].values()):
-            return float(told["updated_ms"] / 1000)
+        told_s = told["updated_ms"] / 1000
+        spread = told["kafka_records_behind"] == 0 and all(target["lag_batches"] == 0 for target in told["targets"].values())
+        if spread and told_s > since_s:
+            return float(told_s)
         time.sleep(1)
     return time.time()
 
 
 def measure(endpoints: int, rate: float, seconds: float, warm_up_s: float) -> Freshness:
     """With a broker and a table job of its own. What comes in the first `warm_up_s` must arrive too, and is not measured."""
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
-        data = Path(name)
-        broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
-        broker.start()
-        try:
-            asyncio.run(broker.wait_ready(60))
-            settings = Settings(data=data, kafka=broker.bootstrap)
-            asyncio.run(create_topics(settings))
-            command = [sys.executable, "-m", "pipeline", "tables", "--data", name, "--kafka", broker.bootstrap]
-            with running(command, data / "tables.log", lambda out: "SLUICE READY tables" in out, START_S):
-                began_s = time.time()
-                appended = asyncio.run(load(settings, endpoints, rate, seconds + warm_up_s))
-                ended_s = time.time()
-                # What the job says is as old as its last pass: first it must have read the last record.
-                time.sleep(settings.trigger_s * 2)
-                spread_s = wait_spread(settings)
-            return _freshness(settings.warehouse_dir, appended, began_s + warm_up_s, spread_s - ended_s)
-        finally:
-            broker.stop()
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, own_broker(Path(name)) as settings:
+        with table_job(settings, Path(name, "tables.log"), START_S):
+            began_s = time.time()
+            appended = asyncio.run(load(settings, endpoints, rate, seconds + warm_up_s))
+            ended_s = time.time()
+            # What the job says is as old as its last pass: first it must have read the last record.
+            spread_s = wait_spread(settings, ended_s + settings.trigger_s * 2)
+        return _freshness(settings.warehouse_dir, appended, began_s + warm_up_s, spread_s - ended_s)
 
 
 def _freshness(warehouse: Path, appended: dict[str, tuple[str, float]], since_s: float, caught_up_s: float) -> Freshness:
     lags: dict[str, list[float]] = {BUSY: [], QUIET: [], "usage": []}
     wrong = 0
-    usage = list(committed(warehouse / "system" / "serving" / "endpoint_usage", "databricks_request_id"))
+    usage = list(DeltaLog(warehouse / "system" / "serving" / "endpoint_usage").look().ids("databricks_request_id"))
     tables = sorted((warehouse / CATALOG / SCHEMA).glob("*_request_response"))
-    rows = [row for folder in tables for row in committed(folder, "request_id")]
+    rows = [row for folder in tables for row in DeltaLog(folder).look().ids()]
     for found, kind in ((usage, "usage"), (rows, "")):
         # Each id once: neither lost nor double.
         wrong += len(appended) - len({i for i, _ in found} & appended.keys()) + len(found) - len({i for i, _ in found})

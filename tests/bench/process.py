@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from pipeline.settings import Settings
 
 POLL_S = 0.1
 STOP_S = 40.0
@@ -17,13 +19,6 @@ STOP_S = 40.0
 
 class NotReady(Exception):
     """A process ended, or was not ready in time; the text holds the end of its output."""
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -38,6 +33,12 @@ def running(
         yield _wait(process, log, ready, timeout_s)
     finally:
         _stop(process)
+
+
+def table_job(settings: Settings, log: Path, timeout_s: float) -> contextlib.AbstractContextManager[str]:
+    """The table job alone, on a data folder and a broker that are there."""
+    command = [sys.executable, "-m", "pipeline", "tables", "--data", str(settings.data), "--kafka", settings.kafka]
+    return running(command, log, lambda output: "SLUICE READY tables" in output, timeout_s)
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[str], bool], timeout_s: float) -> str:

@@ -48,8 +48,6 @@ STEPS_MB = 20.0
 # All that the checks read; whole rows of so many requests would fill this process.
 COLUMNS = ("request_id", "requester", "endpoint_name", "status_code", "response", "timestamp_ms", "execution_time_ms")
 SEED = 1
-# The table job begins last of all on a machine that has no core to spare.
-BACK_S = 600.0
 # What is finished is remembered for at least as long.
 DEADLINE_S = "30"
 
@@ -80,7 +78,7 @@ async def restarts(stack: Stack, turns: list[tuple[int, str, signal.Signals]], a
         while answered() < after:
             await asyncio.sleep(0.02)
         at = answered()
-        done.append(Restart(part, how.name, at, await end(stack, part, how, BACK_S)))
+        done.append(Restart(part, how.name, at, await end(stack, part, how)))
     return done
 
 

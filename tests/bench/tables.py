@@ -1,10 +1,11 @@
 """`python -m tests.bench.tables`: the table job alone, at rates that no gateway beside it would reach, with small tables and large ones.
 
+    gateway     how many requests a second the gateway alone answers, without a table job: the job is to do twice as much
     steady      RATE records a second (made_records.py) on a real broker, tables nearly empty: how long a micro-batch takes to land, and
                 how long until it is in every table
     backlog     the job is stopped, --rows records are put into gateway.records, the job starts again: how many a second land and are spread
                 while there is a backlog, in the first quarter and in the last
-    steady      the same rate again, with all those rows in the tables
+    steady      the same rate again, with all those rows in the tables: while the backlog's files are being joined, and once they are
     dashboard   the specification's query and `sluice dashboard` over them, each twice in one session
 
 Exit status 1 where a row is missing or double. The goals are shown with the figures.
@@ -13,14 +14,12 @@ Exit status 1 where a row is missing or double. The goals are shown with the fig
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -32,19 +31,18 @@ from jobs.dashboard import run as run_dashboard
 from jobs.session import spark_session
 from jobs.sql import run_in
 from jobs.sql_client import ask
-from pipeline.kafka.admin import create_topics
+from jobs.upkeep import COMMITS_WHEN_IDLE
 from pipeline.settings import Settings
-from pipeline.stack.jars import find_java, kafka_jars
-from pipeline.stack.kafka_server import KafkaServer
-from tests.bench import report
+from tests.bench import report, targets
 from tests.bench.delta_log import DeltaLog
 from tests.bench.figures import Row, show
 from tests.bench.freshness import BATCH, show_files
+from tests.bench.load import Plan, run_apart
 from tests.bench.made_records import CATALOG, ENDPOINTS, SCHEMA, Records, produce
-from tests.bench.process import free_port, running
+from tests.bench.process import table_job
+from tests.own_broker import own_broker
 
-# Requests a second without the table job on the same two cores (docs/benchmarks.md); the job is to do twice as much.
-GATEWAY_RATE = 1_748
+GATEWAY_CLIENTS, GATEWAY_S, GATEWAY_WARM_UP_S, GATEWAY_TIMES = 64, 8.0, 8.0, 3
 WARM_UP = 20_000
 # A median of so few batches is no more exact.
 SAME = 1.25
@@ -87,6 +85,22 @@ class Tables:
         """Whether every row is where it should be."""
         spread = [self.usage.look().rows >= sum(unique.values())]
         return all([*spread, *(self.requests[name].look().rows >= count for name, count in unique.items())])
+
+    def joined(self, since_s: float) -> bool:
+        """Whether the job that started at `since_s` has joined the files of all these tables, as far as it does that when idle."""
+        return all(_commits_apart(table.look(), since_s) < COMMITS_WHEN_IDLE for table in (self.landing, *self.spread))
+
+
+def _commits_apart(table: DeltaLog, since_s: float) -> int:
+    joined_s = max((commit.at_s for commit in table.commits if commit.operation == "OPTIMIZE"), default=0.0)
+    return sum(commit.at_s > max(joined_s, since_s) for commit in table.commits)
+
+
+def gateway_rate(folder: Path) -> float:
+    """Requests a second through the gateway without a table job, as `python -m tests.bench` measures them; the median of a few."""
+    with targets.upstream(folder) as upstream_url, targets.sluice(upstream_url, folder, tables=False) as door:
+        plan = Plan(door.url, door.headers, targets.BODY, GATEWAY_CLIENTS, GATEWAY_S, GATEWAY_WARM_UP_S)
+        return median(float(run_apart(plan)["requests_per_s"]) for _ in range(GATEWAY_TIMES))
 
 
 def dashboard_query() -> str:
@@ -151,11 +165,11 @@ def dashboards(settings: Settings, console: Console) -> list[Row]:
     """Seconds of the queries, each twice in a session of its own in this process."""
     spark = spark_session(settings)
     figures = []
-    for what, act in (
-        ("the specification's dashboard query", lambda: run_in(spark, dashboard_query(), settings.warehouse_dir, "table")),
-        ("sluice dashboard, all its tables", lambda: run_dashboard(spark, settings.warehouse_dir, 7)),
+    for what, act, wanted_s in (
+        ("the specification's dashboard query", lambda: run_in(spark, dashboard_query(), settings.warehouse_dir, "table"), 10.0),
+        ("sluice dashboard, all its tables", lambda: run_dashboard(spark, settings.warehouse_dir, 7), None),
     ):
-        for when, goal in (("first in the session", None), ("warm", 10.0)):
+        for when, goal in (("first in the session", None), ("warm", wanted_s)):
             begun_s = time.monotonic()
             act()
             figures.append(Row(f"{what}, {when}", time.monotonic() - begun_s, "s", 1, goal, at_least=False))
@@ -173,44 +187,39 @@ def main() -> int:
     # Told to end, it ends broker and job too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console, records, figures = Console(width=160), Records(), list[Row]()
-    with tempfile.TemporaryDirectory(prefix="sluice-tables-") as name:
-        data = Path(name)
-        broker = KafkaServer(data, free_port(), find_java(), kafka_jars())
-        broker.start()
-        try:
-            asyncio.run(broker.wait_ready(60))
-            settings = Settings(data=data, kafka=broker.bootstrap)
-            asyncio.run(create_topics(settings))
-            tables, log = Tables(settings.warehouse_dir), data / "job.log"
-
-            uvloop.run(produce(settings, records, WARM_UP))
-            with job(settings, log):
-                wait(console, "warming up", lambda: tables.hold(records.unique))
-                small = steady(console, settings, tables, records, log, args.rate, args.seconds)
-            with console.status(f"making {args.rows:,} records"):
-                begun_s = time.monotonic()
-                uvloop.run(produce(settings, records, args.rows, spread_s=args.rows / PRETENDED_RATE))
-            console.print(f"{args.rows:,} records made in {time.monotonic() - begun_s:.0f} s")
-            begun_s = began_job_s = time.time()
-            log = data / "job-2.log"
-            with job(settings, log):
-                console.print(f"the job started again in {time.time() - begun_s:.1f} s")
-                wait(console, "the backlog is worked off", lambda: tables.hold(records.unique))
-                landed, spread = throughput(tables.landing, begun_s), throughput(tables.usage, begun_s)
-                large = steady(console, settings, tables, records, log, args.rate, args.seconds)
-                begun_s = time.monotonic()
-                seconds = time.time() - began_job_s
-                ask(dashboard_query(), settings, "table")
-                console.print(f"the dashboard query through the running job: {time.monotonic() - begun_s:.1f} s")
-            show_files(console, settings.warehouse_dir, log, seconds)
-            rows = {log.folder.name: log.look().rows for log in tables.spread}
-            wanted = sum(records.unique.values())
-            figures = dashboards(settings, console)
-        finally:
-            broker.stop()
+    with tempfile.TemporaryDirectory(prefix="sluice-tables-") as name, console.status("measuring the gateway"):
+        gateway = gateway_rate(Path(name))
+    console.print(f"the gateway without a table job: {gateway:,.0f} requests/s")
+    with tempfile.TemporaryDirectory(prefix="sluice-tables-") as name, own_broker(Path(name)) as settings:
+        tables, log = Tables(settings.warehouse_dir), Path(name, "job.log")
+        uvloop.run(produce(settings, records, WARM_UP))
+        with table_job(settings, log, START_S):
+            wait(console, "warming up", lambda: tables.hold(records.unique))
+            small = steady(console, settings, tables, records, log, args.rate, args.seconds)
+        with console.status(f"making {args.rows:,} records"):
+            begun_s = time.monotonic()
+            uvloop.run(produce(settings, records, args.rows, spread_s=args.rows / PRETENDED_RATE))
+        console.print(f"{args.rows:,} records made in {time.monotonic() - begun_s:.0f} s")
+        begun_s = began_job_s = time.time()
+        log = Path(name, "job-2.log")
+        with table_job(settings, log, START_S):
+            console.print(f"the job started again in {time.time() - begun_s:.1f} s")
+            wait(console, "the backlog is worked off", lambda: tables.hold(records.unique))
+            landed, spread = throughput(tables.landing, begun_s), throughput(tables.usage, begun_s)
+            joining = steady(console, settings, tables, records, log, args.rate, args.seconds)
+            wait(console, "the files are joined", lambda: tables.joined(began_job_s))
+            large = steady(console, settings, tables, records, log, args.rate, args.seconds)
+            begun_s = time.monotonic()
+            seconds = time.time() - began_job_s
+            ask(dashboard_query(), settings, "table")
+            console.print(f"the dashboard query through the running job: {time.monotonic() - begun_s:.1f} s")
+        show_files(console, settings.warehouse_dir, log, seconds)
+        rows = {log.folder.name: log.look().rows for log in tables.spread}
+        wanted = sum(records.unique.values())
+        figures = dashboards(settings, console)
     backlog = [
         Row(f"backlog, {what} a second: {of}", rate, "/s", args.rows, goal)
-        for what, rates, goal in (("landed", landed, None), ("in all tables", spread, 2.0 * GATEWAY_RATE))
+        for what, rates, goal in (("landed", landed, None), ("in all tables", spread, 2.0 * gateway))
         for of, rate in zip(("all", "first quarter", "last quarter"), rates, strict=True)
     ]
     ratios = [
@@ -222,16 +231,13 @@ def main() -> int:
     ]
     about = report.machine()
     console.print(f"{about['cpu']}, {about['cores']} cores; {args.rate:g} records/s where steady; {records.made:,} records made")
-    show([backlog, [*small.rows("small tables"), *large.rows(f"{wanted:,} rows"), *ratios], figures])
+    of_steady = [
+        *small.rows("small tables"), *joining.rows("large tables, files being joined"), *large.rows("large tables"), *ratios
+    ]  # fmt: skip
+    show([backlog, of_steady, figures])
     exact = rows["endpoint_usage"] == wanted and all(rows[f"{n}_request_response"] == count for n, count in records.unique.items())
     console.print(f"rows: {rows}; of {wanted:,} requests: {'all, once' if exact else 'NOT as it should be'}")
     return 0 if exact else 1
-
-
-def job(settings: Settings, log: Path) -> AbstractContextManager[str]:
-    """The table job as a process of its own."""
-    command = [sys.executable, "-m", "pipeline", "tables", "--data", str(settings.data), "--kafka", settings.kafka]
-    return running(command, log, lambda output: re.search("SLUICE READY tables ", output) is not None, START_S)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from urllib.parse import urljoin
 import httpx
 import yaml
 
-from tests.bench.process import free_port, running
+from pipeline.stack.ports import free_port
+from tests.bench.process import running
 
 # The newest release whose requirements could all be installed when this was written (later ones ask for a certifi of the day after).
 LITELLM_VERSION = "1.106.2"

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.run import Plan, run
 from tests.running import Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 REQUESTS = 600
 
