@@ -88,8 +88,19 @@ async def test_calls_under_way_are_no_queue(broker: KafkaServer, monkeypatch: py
         requests = [TopicPartition(topics.REQUESTS.name, number) for number in range(topics.COUNTED_PARTITIONS)]
         for number in range(200):
             await write(broker, topics.ADMITTED.name, f"r{number}", b"{}", number % topics.COUNTED_PARTITIONS)
+
+        async def work() -> None:
+            while True:
+                await worker.commit(await worker.end_offsets(requests))
+                await asyncio.sleep(0.2)
+
+        working = asyncio.create_task(work())
         begun = time.monotonic()
-        while time.monotonic() - begun < 12:
-            await worker.commit(await worker.end_offsets(requests))
-            assert (await client.post(PATH, json=CHAT)).status_code == 504
+        try:
+            while time.monotonic() - begun < 12:
+                answer = await client.post(PATH, json=CHAT)
+                assert answer.status_code == 504, answer.text
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
         assert await shown(client, 'sluice_unfinished{topic="gateway.admitted"}') >= 200
