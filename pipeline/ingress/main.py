@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 BROKER_TIMEOUT_S = 60.0
 # Requests under way at a stop get this long; those that remain are the workers' to finish, without a client.
 SHUTDOWN_S = 10
+# Longer than clients and load balancers keep a connection that nothing happens on (httpx 5 s, many balancers 60 s): who closes first must
+# be the side that asks, or a request meets a connection that is just being closed.
+KEEP_ALIVE_S = 75
 
 
 def main(settings: Settings) -> None:
@@ -79,6 +82,7 @@ async def _run(settings: Settings, listening: socket.socket) -> None:
             log_config=None,
             server_header=False,
             backlog=4096,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
         server = _Server(config)

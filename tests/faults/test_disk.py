@@ -11,7 +11,7 @@ from tests.faults.disk import FullDisks
 from tests.faults.run import Plan, run
 from tests.faults.troubles import TROUBLES
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 async def test_a_full_disk_shows_and_loses_nothing(running_stack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

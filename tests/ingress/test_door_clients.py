@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import Any
 
 import anthropic
@@ -14,6 +15,8 @@ from databricks.sdk.service import serving
 
 pytestmark = [pytest.mark.stack]
 NAME = "door-clients"
+# Longer than httpx, and so the official clients, keep a connection on which nothing happens: 5 s.
+IDLE_S = 6.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,3 +107,17 @@ def test_databricks_sdk_manages_and_queries_endpoints_with_its_own_names(stack: 
         w.serving_endpoints.get("door-databricks")
     with pytest.raises(PermissionDenied):
         databricks(stack, stack.token("alice@example.com")).serving_endpoints.create(name="door-denied", config=config)
+
+
+def test_a_connection_is_not_closed_before_its_client_would_close_it(stack: Any) -> None:
+    connection = http.client.HTTPConnection(stack.host.removeprefix("http://"), timeout=IDLE_S)
+    try:
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        # Nothing comes within this time, not even an end.
+        with pytest.raises(TimeoutError):
+            connection.sock.recv(1)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
