@@ -88,6 +88,8 @@ class TableJob:
         if settings.alerts:
             self.alerts = Alerts(settings, spark, RulesFile(settings.alerts), lambda: self.fanout.rollups)
             self.alerts.start()
+        # Whoever asks as soon as the job is ready is told of this run, and not of the one before.
+        self._tell()
 
     def step(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for a batch to land, then spread what has. Raises TableJobFailed where the job can't go on."""
