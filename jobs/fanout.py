@@ -28,6 +28,7 @@ from jobs.rollup import HourlyUsage
 from jobs.schemas import LANDING
 from jobs.targets import Name, Shape, Target, assessment_shape, dead_letters_shape, request_response_shape, usage_shape
 from jobs.turns import Work, next_turns
+from pipeline.topics import HOUR_MS
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class Fanout:
             )  # fmt: skip
 
     def _recover_usage(self, rows: DataFrame) -> None:
-        hour = F.floor(F.col("timestamp_ms") / 3_600_000).cast("long")
+        hour = F.floor(F.col("timestamp_ms") / HOUR_MS).cast("long")
         low = min(self._usage.progress.reached, self._hourly.progress.reached)
         found = rows.where(F.col("landing_seq") > low).groupBy(hour.alias("hour")).agg(
             F.max("landing_seq").alias("seq"), F.min("timestamp_ms").alias("low"), F.max("timestamp_ms").alias("high")

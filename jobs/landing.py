@@ -30,7 +30,7 @@ from jobs.schemas import LANDING, RECORD, default_of, required_fields, struct_of
 from jobs.session import COMPILE_QUERIES
 from pipeline.endpoints import TABLE_PART_PATTERN, Endpoint
 from pipeline.records import MAX_REQUEST_ID_CHARS, DeadLetter, InferenceRecord
-from pipeline.topics import DAY_MS, DEAD_LETTERS, ENDPOINTS, RECORDS
+from pipeline.topics import DAY_MS, DEAD_LETTERS, ENDPOINTS, HOUR_MS, RECORDS
 
 log = logging.getLogger(__name__)
 
@@ -209,8 +209,8 @@ def _facts(batch: DataFrame, tasks: int) -> list[Fact]:
 
 def _warn_of_lag(facts: list[Fact]) -> None:
     times = [row.appended_ms for row in facts if row.topic == RECORDS.name]
-    oldest_h = (time.time() * 1000 - min(times)) / 3_600_000 if times else 0.0
-    limit_h = (RECORDS.retention_ms or 0) / 3_600_000 / 2
+    oldest_h = (time.time() * 1000 - min(times)) / HOUR_MS if times else 0.0
+    limit_h = (RECORDS.retention_ms or 0) / HOUR_MS / 2
     if oldest_h > limit_h:
         log.error(
             "%.0f hours behind, beyond half of what %s keeps: rows will be lost unless the job catches up", oldest_h, RECORDS.name
