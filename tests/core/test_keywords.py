@@ -1,7 +1,9 @@
 """Keywords: hidden ones are found, innocent words are not, thousands cost no more than a few, and streams release none."""
 
 import base64
+import sys
 import time
+from types import FrameType
 from urllib.parse import quote
 
 import pytest
@@ -95,12 +97,34 @@ def quickest_ms(text: str, *matchers: KeywordMatcher) -> list[float]:
     return [min(times) for times in taken]
 
 
+def steps(text: str, matcher: KeywordMatcher) -> int:
+    """How many instructions of Python a search takes: the same on every machine."""
+    taken = 0
+
+    def count(frame: FrameType, event: str, _: object) -> object:
+        nonlocal taken
+        frame.f_trace_opcodes = True
+        taken += event == "opcode"
+        return count
+
+    matcher.find(text)  # What is remembered from text to text is there already.
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        matcher.find(text)
+    finally:
+        sys.settrace(before)
+    return taken
+
+
 @pytest.mark.parametrize("form", ["word{}", "some phrase {}", "code-{}", "#{}#", "词{}语"])
 def test_ten_thousand_keywords_cost_no_more_than_ten(form):
-    text = "The quick brown fox, some phrase or other, code-word and 词语 # jump over 12 lazy dogs. " * 100
+    # The 7 that both sets have in a keyword of theirs has to be looked at more closely with either.
+    text = "The quick brown fox, some phrase or other, code-word and 词语 # jump over 7 lazy dogs. " * 100
     few, many = (KeywordMatcher(form.format(chr(0x4E00 + i) if "词" in form else i) for i in range(1, count)) for count in (10, 10_000))
+    assert steps(text, many) <= 1.01 * steps(text, few)
+    # What one instruction may hide, a pattern of all keywords above all. The measurement, not the matcher, needs the slack.
     few_ms, many_ms = quickest_ms(text, few, many)
-    # The measurement, not the matcher, needs the slack.
     assert many_ms <= 1.5 * few_ms + 0.2
 
 
