@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs import sql
+from jobs.session import WAREHOUSE
 from jobs.sql_client import QueryFailed, ask, server_file
 from jobs.sql_server import SqlServer
 from pipeline.settings import Settings
@@ -42,6 +43,18 @@ def server(job: RunningJob) -> Iterator[Settings]:
 def test_it_answers_as_a_spark_of_its_own_does(server: Settings, output: sql.Output) -> None:
     assert ask(COUNT, server, output) == sql.run(COUNT, server, output)
     assert ask(COUNT, server, "csv") == "n\n2"
+
+
+def test_code_is_compiled_only_for_queries_that_read_much(server: Settings, job: RunningJob) -> None:
+    session = job.spark.newSession()
+    session.conf.set(WAREHOUSE, str(server.warehouse_dir))
+    much = "SELECT count(*) AS n FROM range(100000000)"
+    for query, count, compiled in ((COUNT, 2, "false"), (much, 100_000_000, "true"), (COUNT, 2, "false")):
+        assert sql.run_in(session, query, server.warehouse_dir, "csv") == f"n\n{count}"
+        assert session.conf.get("spark.sql.codegen.wholeStage") == compiled
+    # A statement that reads nothing, and a table that is not Delta's.
+    assert "catalog" in sql.run_in(session, "SHOW CATALOGS", server.warehouse_dir, "csv")
+    assert sql.run_in(session, "SELECT id FROM VALUES (7) AS t(id)", server.warehouse_dir, "csv") == "id\n7"
 
 
 def test_a_wrong_query_says_what_is_wrong(server: Settings) -> None:
