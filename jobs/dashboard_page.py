@@ -148,6 +148,6 @@ USER_COLUMNS: list[Column] = [
 ]  # fmt: skip
 REVIEW_COLUMNS: list[Column] = [
     ("Time (UTC)", "time", "text"), ("Endpoint", "endpoint_name", "text"), ("User", "requester", "text"),
-    ("Guardrail", "assessment_type", "text"), ("Direction", "direction", "text"), ("Result", "assessment_result", "text"),
+    ("Guardrail", "assessment_type", "word"), ("Direction", "direction", "word"), ("Result", "assessment_result", "word"),
     ("Details", "assessment_details", "text"), ("Request id", "request_id", "text"),
 ]  # fmt: skip

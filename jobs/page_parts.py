@@ -91,7 +91,9 @@ def chart(title: str, unit: str, figure: go.Figure, across: str | None = None) -
 
 
 def table(rows: list[dict[str, Any]], columns: list[Column], empty: str = "Nothing yet.") -> str:
-    """Rows as a table; a column is its heading, the key of its cells, and how they are written: text, count, money, figure (as it is)."""
+    """Rows as a table; a column is its heading, the key of its cells, and how they are written: text, word
+    (never broken), count, money, figure (as it is).
+    """
     if not rows:
         return f'<p class="empty">{empty}</p>'
     head = "".join(f'<th scope="col" class="{kind}">{heading}</th>' for heading, _, kind in columns)

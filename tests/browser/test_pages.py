@@ -61,6 +61,22 @@ CUT_OFF = """
   return found;
 }
 """
+# Words of up to 20 characters in a table that are broken over two lines; between parts that a hyphen joins, they may be.
+BROKEN = """
+() => {
+  const found = [];
+  for (const cell of document.querySelectorAll("td")) {
+    const node = cell.firstChild;
+    for (const word of node?.nodeType === Node.TEXT_NODE ? node.data.matchAll(/[^\\s-]+/g) : []) {
+      if (word[0].length > 20) continue;
+      const range = document.createRange();
+      range.setStart(node, word.index); range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) found.push(word[0]);
+    }
+  }
+  return found;
+}
+"""
 # The contrast of each kind of text with what is behind it.
 CONTRAST = """
 () => {
@@ -189,9 +205,9 @@ def shown(request: pytest.FixtureRequest, browser: Browser, files: dict[str, Pat
     made.on("pageerror", lambda e: failed.append(str(e)))
     made.goto(files[name].as_uri())
     made.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
-    yield made
     if folder := os.environ.get("SLUICE_SCREENSHOTS"):
         made.screenshot(path=Path(folder) / f"{name}-{width}-{scheme}.png", full_page=True)
+    yield made
     context.close()
     assert failed == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
@@ -205,6 +221,7 @@ def test_nothing_overlaps_is_cut_off_or_hard_to_read(shown: Page) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert shown.evaluate(OVERLAPS) == []
     assert shown.evaluate(CUT_OFF) == []
+    assert shown.evaluate(BROKEN) == []
     assert shown.evaluate(CONTRAST) >= 4.5
 
 
