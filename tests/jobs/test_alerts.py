@@ -45,9 +45,11 @@ class Alerting:
     now_ms: int = HOUR * HOUR_MS + HOUR_MS // 2
 
     def rule(self, *rules: dict[str, Any], webhook: bool = True) -> None:
-        """These rules from now on, and no others."""
+        """These rules from now on, and no others; the job, which may look at any moment, never finds half of them."""
         told = {"url": self.receiver.url, "headers": {"authorization": "Bearer {{secrets/alerts/token}}"}}
-        self.file.write_text(yaml.safe_dump({"alerts": list(rules), **({"webhook": told} if webhook else {})}))
+        whole = self.file.with_suffix(".new")
+        whole.write_text(yaml.safe_dump({"alerts": list(rules), **({"webhook": told} if webhook else {})}))
+        whole.replace(self.file)
 
     def requests(self, name: str, count: int, *, settle: bool = True, **fields: Any) -> None:
         """So many requests of an endpoint, in the hour of the clock unless `fields` say otherwise, in the tables and judged."""
